@@ -1,0 +1,68 @@
+# `make` lists the targets. SCALE, PAPERS, CORES and PROFILE select what `make reproduce` runs.
+SCALE ?= smoke
+PAPERS ?= all
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+PYTHON ?= python3
+PROFILE ?= default
+
+# The stamp carries the hash of what defines the environment: touching a file, or a fresh checkout's times, reinstall nothing.
+ENVIRONMENT := $(shell cat requirements.lock pyproject.toml | $(PYTHON) -c "import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])")
+STAMP := .venv/installed-$(ENVIRONMENT)
+BIN := .venv/bin
+SNAKEMAKE = $(BIN)/snakemake --profile workflow/profiles/$(PROFILE) --cores $(CORES) --config scale=$(SCALE) papers=$(PAPERS)
+
+.DEFAULT_GOAL := help
+.PHONY: help reproduce test lint format check report scoreboard benchmark lock clean
+
+help: ## List the targets.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@echo "  variables   SCALE=smoke|laptop|paper  PAPERS=all|inclass,...  CORES=N  PROFILE=default"
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing the locked environment into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@rm -f .venv/installed-*
+	@touch $@
+
+reproduce: $(STAMP) ## Run the pipeline: data, training, tables, figures, comparison, report.
+	$(SNAKEMAKE)
+
+test: $(STAMP) ## Run the tests.
+	$(BIN)/pytest -n 2 --dist worksteal
+
+lint: $(STAMP) ## Check style, types, workflow and the generated parts of the README.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+	$(BIN)/neumix check
+	$(BIN)/neumix scoreboard --check
+
+format: $(STAMP) ## Format the code.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow/rules
+
+check: $(STAMP) ## Say what would run, without running it.
+	$(SNAKEMAKE) --dry-run
+
+report: $(STAMP) ## Rebuild the HTML report from the results on disk.
+	$(BIN)/neumix report --scale $(SCALE)
+
+scoreboard: $(STAMP) ## Rewrite the generated scoreboard in README.md.
+	$(BIN)/neumix scoreboard
+
+benchmark: $(STAMP) ## Measure speed and memory on this machine (minutes).
+	$(BIN)/python benchmarks/run.py
+
+lock: ## Resolve pyproject.toml anew and rewrite requirements.lock.
+	@rm -rf .lock && $(PYTHON) -m venv .lock
+	@.lock/bin/pip install --quiet --disable-pip-version-check ".[dev]"
+	@.lock/bin/pip freeze --exclude neumix | sed 's/+cpu$$//' > requirements.lock
+	@rm -rf .lock
+
+clean: ## Delete the environment, logs and the smoke results; data and other results stay.
+	rm -rf .venv .snakemake logs results/smoke

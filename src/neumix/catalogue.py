@@ -1,0 +1,296 @@
+"""The catalogue: typed configuration of papers, experiments, runs, tables and figures, resolved for a scale."""
+
+import dataclasses
+import importlib
+import importlib.util
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic.dataclasses import dataclass
+
+from neumix.data.declarations import DatasetDeclaration, load_declarations
+from neumix.published import (
+    Deviation,
+    Margin,
+    PublishedValue,
+    margin_for,
+    read_deviations,
+    read_margins,
+    read_published,
+)
+from neumix.run import Budget, Run, Slug, module_name
+from neumix.settings import STRICT, CatalogueError, nearest, parse, read_yaml
+
+__all__ = ["Catalogue", "Item", "Paper", "Settings", "Value", "load", "load_settings"]
+
+Scale = Literal["smoke", "laptop", "paper"]
+
+PAPERS = ("inclass", "identifiability", "cwm", "cpmm", "genmm")
+"""Papers in the order in which everything lists them; one without a catalogue file has only published values."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Settings:
+    """What a user chooses in config/config.yaml or with `--config`."""
+
+    scale: Scale = "smoke"
+    papers: str | tuple[str, ...] = "all"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    mirrors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Item:
+    """A table, figure or diagram.
+
+    Arguments:
+        label: what the paper calls it, or a title of our own.
+        kind: how it is rendered; a diagram is a figure without data.
+        title: caption headline.
+        shows: what a reader should see in it.
+        differs: how ours differs from the paper's.
+        runs: `experiment/run` names whose results it draws.
+        beyond_paper: whether the paper has no such item.
+    """
+
+    label: str
+    kind: Literal["table", "figure", "diagram"]
+    title: str
+    shows: str
+    differs: str = ""
+    runs: tuple[str, ...] = ()
+    beyond_paper: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Value:
+    """Where the reproduction of a published value is found.
+
+    Arguments:
+        run: `experiment/run`.
+        metric: key of that run's metrics.
+    """
+
+    run: str
+    metric: str
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Variant:
+    """Changes laid over an experiment: by a scale, or by a run within a scale."""
+
+    budget: Budget
+    dataset: str | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    runs: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Experiment:
+    """An experiment: settings that its runs share, what each run changes, what each scale changes."""
+
+    title: str
+    section: str
+    dataset: str
+    settings: Mapping[str, Any]
+    runs: Mapping[Slug, Mapping[str, Any]]
+    scales: Mapping[Scale, Variant]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PaperFile:
+    """Content of config/papers/<slug>.yaml."""
+
+    title: str
+    authors: str
+    venue: str
+    year: int
+    url: str
+    experiments: Mapping[Slug, Experiment]
+    items: Mapping[Slug, Item]
+    values: Mapping[str, Value]
+
+
+@dataclasses.dataclass(frozen=True)
+class Paper:
+    """A paper, resolved for one scale; `file` is none while only its published values are here."""
+
+    slug: str
+    file: PaperFile | None
+    runs: Mapping[str, Run]
+    published: tuple[PublishedValue, ...]
+    deviations: tuple[Deviation, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalogue:
+    """All configuration, checked and resolved for one scale."""
+
+    settings: Settings
+    datasets: Mapping[str, DatasetDeclaration]
+    margins: Mapping[str, Margin]
+    papers: Mapping[str, Paper]
+
+    @property
+    def selected(self) -> tuple[str, ...]:
+        """Slugs of the papers that the user asked for and that have something to run."""
+        chosen = self.settings.papers
+        names = chosen.replace(" ", "").split(",") if isinstance(chosen, str) else list(chosen)
+        if names == ["all"]:
+            return tuple(slug for slug, paper in self.papers.items() if paper.file)
+        for name in names:
+            if name not in self.papers:
+                raise CatalogueError(f"config: key 'papers': unknown paper '{name}'{nearest(name, [*self.papers])}")
+        return tuple(slug for slug in self.papers if slug in names and self.papers[slug].file)
+
+    def run(self, paper: str, experiment: str, run: str) -> Run:
+        """Return one run; wildcard values of a rule are its arguments."""
+        return self.papers[paper].runs[f"{experiment}/{run}"]
+
+    def item(self, id_: str) -> Item:
+        """Return a table or figure by `paper.item`."""
+        slug, _, name = id_.partition(".")
+        file = self.papers[slug].file
+        if file is None or name not in file.items:
+            raise CatalogueError(f"'{id_}' is not a table or figure of the catalogue")
+        return file.items[name]
+
+    def items(self, paper: str, *kinds: str) -> Iterator[str]:
+        """Yield ids, `paper.item`, of a paper's tables or figures."""
+        file = self.papers[paper].file
+        yield from (f"{paper}.{name}" for name, item in (file.items if file else {}).items() if item.kind in kinds)
+
+
+def load_settings(content: Mapping[str, Any], where: str = "config/config.yaml") -> Settings:
+    """Read the user's settings; unknown keys are errors.
+
+    Raises:
+        CatalogueError: names the key and the nearest valid one.
+    """
+    return parse(Settings, dict(content), where)
+
+
+def load(root: Path, settings: Settings, *, check_modules: bool = True) -> Catalogue:
+    """Read and check every file under `root`/config.
+
+    Arguments:
+        root: folder of the repository.
+        settings: what the user chose.
+        check_modules: also check the settings of datasets, models and measures against the code, which
+            imports the models (and torch).
+
+    Raises:
+        CatalogueError: one line for each problem, with file, key and the nearest valid key.
+    """
+    config = root / "config"
+    margins = read_margins(config / "margins.yaml")
+    files = sorted(path.stem for path in (config / "papers").glob("*.yaml"))
+    order = [*PAPERS, *(slug for slug in files if slug not in PAPERS)]
+    papers = {slug: _load_paper(config, slug, settings.scale, margins) for slug in order}
+    catalogue = Catalogue(settings, load_declarations(config / "datasets.yaml"), margins, papers)
+    if check_modules:
+        for slug, paper in papers.items():
+            for run in paper.runs.values():
+                _check_modules(run, str(config / "papers" / f"{slug}.yaml"))
+    return catalogue
+
+
+def _load_paper(config: Path, slug: str, scale: Scale, margins: Mapping[str, Margin]) -> Paper:
+    published = read_published(config / "published" / f"{slug}.csv")
+    for value in published:
+        margin_for(value, margins, str(config / "margins.yaml"))
+    deviations = _load_deviations(config / "deviations" / f"{slug}.yaml", published)
+    path = config / "papers" / f"{slug}.yaml"
+    if not path.exists():
+        return Paper(slug, None, {}, published, deviations)
+    file = parse(PaperFile, read_yaml(path), str(path))
+    runs = {
+        f"{name}/{run}": _resolve(slug, name, run, experiment, scale, str(path))
+        for name, experiment in file.experiments.items()
+        if scale in experiment.scales
+        for run in experiment.runs
+    }
+    _check_references(file, published, str(path))
+    return Paper(slug, file, runs, published, deviations)
+
+
+def _load_deviations(path: Path, published: Sequence[PublishedValue]) -> tuple[Deviation, ...]:
+    deviations = read_deviations(path)
+    ids = [value.id for value in published]
+    for deviation in deviations:
+        for id_ in deviation.values:
+            if id_ not in ids:
+                raise CatalogueError(f"{path}: deviations.{deviation.id}.values: unknown id '{id_}'{nearest(id_, ids)}")
+    return deviations
+
+
+def _resolve(slug: str, name: str, run: str, experiment: Experiment, scale: Scale, path: str) -> Run:
+    where = f"{path}: experiments.{name}"
+    variant = experiment.scales[scale]
+    for other in variant.runs:
+        if other not in experiment.runs:
+            hint = nearest(other, [*experiment.runs])
+            raise CatalogueError(f"{where}.scales.{scale}.runs: unknown key '{other}'{hint}")
+    layers = (experiment.settings, experiment.runs[run], variant.settings, variant.runs.get(run, {}))
+    content: dict[str, Any] = {}
+    for layer in layers:
+        content = _merge(content, layer)
+    fixed = {"paper": slug, "experiment": name, "name": run}
+    shared = {"budget": variant.budget, "dataset": variant.dataset or experiment.dataset}
+    return parse(Run, {**shared, **content, **fixed}, f"{where} (run {run}, scale {scale})")
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one mapping over another; mappings merge (unless another component is named), the rest replaces."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if (
+            isinstance(old, Mapping)
+            and isinstance(value, Mapping)
+            and value.get("name", old.get("name")) == old.get("name")
+        ):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _check_references(file: PaperFile, published: Sequence[PublishedValue], path: str) -> None:
+    runs = [f"{name}/{run}" for name, experiment in file.experiments.items() for run in experiment.runs]
+    ids = [value.id for value in published]
+    for name, item in file.items.items():
+        for run in item.runs:
+            if run not in runs:
+                raise CatalogueError(f"{path}: items.{name}.runs: unknown run '{run}'{nearest(run, runs)}")
+    for id_, value in file.values.items():
+        if id_ not in ids:
+            raise CatalogueError(f"{path}: values: unknown published id '{id_}'{nearest(id_, ids)}")
+        if value.run not in runs:
+            raise CatalogueError(f"{path}: values.{id_}.run: unknown run '{value.run}'{nearest(value.run, runs)}")
+
+
+def _check_modules(run: Run, path: str) -> None:
+    where = f"{path}: experiments.{run.experiment} (run {run.name})"
+    data = _module("data", run.data.name, f"{where}: key 'data.name'")
+    parse(data.Config, dict(run.data.settings), f"{where}: data")
+    model = _module("models", run.model.name, f"{where}: key 'model.name'")
+    parse(model.Config, dict(run.model.settings), f"{where}: model")
+    for name, stage in run.stages.items():
+        parse(model.Loss, dict(stage.loss), f"{where}: stages.{name}.loss")
+    evaluation = importlib.import_module(f"neumix.papers.{run.paper}.evaluation")
+    if run.measure.name not in evaluation.MEASURES:
+        hint = nearest(run.measure.name, [*evaluation.MEASURES])
+        raise CatalogueError(f"{where}: key 'measure.name': unknown measure '{run.measure.name}'{hint}")
+    parse(evaluation.MEASURES[run.measure.name], dict(run.measure.settings), f"{where}: measure")
+
+
+def _module(kind: Literal["data", "models"], name: str, where: str) -> Any:
+    module = module_name(kind, name)
+    if importlib.util.find_spec(module) is None:
+        folder = Path(str(importlib.import_module(f"neumix.{kind}").__path__[0]))
+        valid = [path.stem for path in folder.iterdir() if re.fullmatch(r"[a-z][a-z0-9_]*", path.stem)]
+        raise CatalogueError(f"{where}: there is no {module}{nearest(name, valid)}")
+    return importlib.import_module(module)

@@ -1,0 +1,234 @@
+"""What the workflow's rules ask of the catalogue: files, code and settings of each job, in plain types."""
+
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from neumix import catalogue as catalogues
+from neumix.catalogue import Catalogue
+from neumix.closure import sources
+from neumix.data.declarations import DatasetDeclaration
+from neumix.files import sha256
+from neumix.results import RunFiles
+from neumix.run import Run, Training, module_name
+from neumix.settings import parse
+
+__all__ = [
+    "code",
+    "compared_now",
+    "declaration",
+    "deviation_files",
+    "evaluation_code",
+    "item_arrays",
+    "item_note",
+    "item_records",
+    "item_runs",
+    "kept",
+    "manifests",
+    "mirrors",
+    "open_catalogue",
+    "rendering_code",
+    "report_assets",
+    "report_config",
+    "selected_items",
+    "selected_records",
+    "settings_of",
+    "training_code",
+    "training_settings",
+    "value_records",
+    "values",
+]
+
+_SETTINGS = ("scale", "papers", "device", "mirrors")
+
+
+def open_catalogue(root: Path, config: Mapping[str, Any]) -> Catalogue:
+    """Read the catalogue for the settings in Snakemake's `config`, checked against the code.
+
+    Raises:
+        CatalogueError: one line for each problem.
+    """
+    return catalogues.load(root, catalogues.load_settings(config))
+
+
+def code(*modules: str) -> list[str]:
+    """Return the source files behind modules."""
+    return [path.as_posix() for path in sources(*modules)]
+
+
+def training_settings(run: Run) -> dict[str, Any]:
+    """Return what decides a run's weights; a change in how it is judged or scheduled does not retrain it."""
+    fields = {name: getattr(run, name) for name in Training.__dataclass_fields__}
+    plain: dict[str, Any] = TypeAdapter(Training).dump_python(Training(**fields), mode="json")
+    return plain
+
+
+def settings_of(run: Run) -> dict[str, Any]:
+    """Return a run's settings but for its resources, which do not decide its numbers."""
+    plain: dict[str, Any] = TypeAdapter(Run).dump_python(run, mode="json")
+    del plain["resources"]
+    return plain
+
+
+def training_code(run: Run) -> list[str]:
+    """Return the source files that decide a run's weights."""
+    return code(*_modules_of(run))
+
+
+def evaluation_code(run: Run) -> list[str]:
+    """Return the source files that decide a run's metrics."""
+    return code(f"{module_name('papers', run.paper)}.evaluation", "neumix.results", *_modules_of(run))
+
+
+def rendering_code(item: str, kind: str) -> list[str]:
+    """Return the source files that decide how a table or figure looks."""
+    return code("neumix.rendering", f"{module_name('papers', item.partition('.')[0])}.{kind}")
+
+
+def manifests(catalogue: Catalogue, run: Run) -> list[str]:
+    """Return the manifests of the raw datasets that a run needs; none where the data is simulated or embedded."""
+    names = (run.data.name.replace("_", "-"), *_origins(run))
+    return [f"data/{name}/SHA256SUMS" for name in names if name in catalogue.datasets]
+
+
+def declaration(catalogue: Catalogue, dataset: str) -> dict[str, Any]:
+    """Return what config/datasets.yaml says of a dataset."""
+    plain: dict[str, Any] = TypeAdapter(DatasetDeclaration).dump_python(catalogue.datasets[dataset], mode="json")
+    return plain
+
+
+def mirrors(catalogue: Catalogue) -> list[str]:
+    """Return the folders and URLs that are tried before the public ones."""
+    first = os.environ.get("NEUMIX_DATA_MIRROR", "")
+    return [mirror for mirror in (first, *catalogue.settings.mirrors) if mirror]
+
+
+def item_runs(catalogue: Catalogue, item: str) -> list[str]:
+    """Return `experiment/run` of the runs that a table or figure draws and that this scale has."""
+    paper = catalogue.papers[item.partition(".")[0]]
+    return [run for run in catalogue.item(item).runs if run in paper.runs]
+
+
+def item_records(catalogue: Catalogue, item: str) -> list[str]:
+    """Return the records of the measures that a table or figure draws."""
+    return [_evaluation(catalogue, run_id) for run_id in _item_run_ids(catalogue, item)]
+
+
+def item_arrays(catalogue: Catalogue, item: str) -> list[str]:
+    """Return the arrays that a table or figure draws."""
+    return [_files(catalogue, run_id).arrays.as_posix() for run_id in _item_run_ids(catalogue, item)]
+
+
+def item_note(catalogue: Catalogue, item: str) -> str:
+    """Return what a reader must know of the budget behind a table or figure."""
+    from neumix.rendering import budget_note
+
+    paper = catalogue.papers[item.partition(".")[0]]
+    runs = [paper.runs[run] for run in item_runs(catalogue, item)]
+    return budget_note([run.budget for run in runs], [run.dataset for run in runs], catalogue.settings.scale)
+
+
+def values(catalogue: Catalogue, slug: str) -> dict[str, dict[str, str]]:
+    """Return where each published value's reproduction is found, for the values that this scale measures."""
+    paper = catalogue.papers[slug]
+    if paper.file is None or slug not in catalogue.selected:
+        return {}
+    found = {id_: value for id_, value in paper.file.values.items() if value.run in paper.runs}
+    return {id_: _value(paper.runs[value.run], value.metric) for id_, value in found.items()}
+
+
+def value_records(catalogue: Catalogue, slug: str) -> list[str]:
+    """Return the records of the measures that a paper's values come from."""
+    runs = dict.fromkeys(value["run"] for value in values(catalogue, slug).values())
+    return [_evaluation(catalogue, run) for run in runs]
+
+
+def deviation_files(slug: str) -> list[str]:
+    """Return the paper's file of deviations, if it has one."""
+    path = Path("config/deviations") / f"{slug}.yaml"
+    return [path.as_posix()] if path.exists() else []
+
+
+def compared_now(catalogue: Catalogue) -> list[str]:
+    """Return the papers to compare now: the selected ones, and those with no comparison on disk to keep."""
+    return [slug for slug in catalogue.papers if slug in catalogue.selected or slug not in kept(catalogue)]
+
+
+def kept(catalogue: Catalogue) -> dict[str, str]:
+    """Return the hash of the comparison on disk of each paper that has runs but is not selected."""
+    return {
+        slug: sha256(path)
+        for slug, paper in catalogue.papers.items()
+        if paper.file
+        and slug not in catalogue.selected
+        and (path := _root(catalogue) / "comparison" / f"{slug}.csv").exists()
+    }
+
+
+def selected_items(catalogue: Catalogue) -> list[str]:
+    """Return a file of every table and figure of the selected papers."""
+    root = _root(catalogue).as_posix()
+    tables = [f"{root}/tables/{id_}.html" for slug in catalogue.selected for id_ in catalogue.items(slug, "table")]
+    drawn = [id_ for slug in catalogue.selected for id_ in catalogue.items(slug, "figure", "diagram")]
+    return tables + [f"{root}/figures/{id_}.svg" for id_ in drawn]
+
+
+def selected_records(catalogue: Catalogue) -> list[str]:
+    """Return the records of every measure of the selected papers."""
+    runs = [run for slug in catalogue.selected for run in catalogue.papers[slug].runs.values()]
+    return [_evaluation(catalogue, run.id) for run in runs]
+
+
+def report_config(catalogue: Catalogue) -> list[str]:
+    """Return the configuration that the report quotes."""
+    slugs = catalogue.papers
+    return [
+        path for slug in slugs for path in (f"config/papers/{slug}.yaml", *deviation_files(slug)) if Path(path).exists()
+    ]
+
+
+def report_assets() -> list[str]:
+    """Return the report's templates and static files."""
+    folder = Path(str(importlib.import_module("neumix.report").__path__[0]))
+    files = (path for name in ("templates", "static") for path in sorted((folder / name).rglob("*")) if path.is_file())
+    return [os.path.relpath(path) for path in files]
+
+
+def _value(run: Run, metric: str) -> dict[str, str]:
+    return {"run": run.id, "metric": metric, "budget": run.budget, "dataset": run.dataset}
+
+
+def _root(catalogue: Catalogue) -> Path:
+    return Path("results") / catalogue.settings.scale
+
+
+def _files(catalogue: Catalogue, run_id: str) -> RunFiles:
+    return RunFiles(_root(catalogue), run_id)
+
+
+def _evaluation(catalogue: Catalogue, run_id: str) -> str:
+    return _files(catalogue, run_id).evaluation.as_posix()
+
+
+def _item_run_ids(catalogue: Catalogue, item: str) -> list[str]:
+    paper = item.partition(".")[0]
+    return [f"{paper}/{run}" for run in item_runs(catalogue, item)]
+
+
+def _origins(run: Run) -> Sequence[str]:
+    """Return the datasets that a run's dataset is made from."""
+    module = importlib.import_module(module_name("data", run.data.name))
+    found: Sequence[str] = module.sources(parse(module.Config, dict(run.data.settings), f"{run.id}: data"))
+    return found
+
+
+def _data_modules(run: Run) -> list[str]:
+    return [module_name("data", name) for name in (run.data.name, *_origins(run))]
+
+
+def _modules_of(run: Run) -> list[str]:
+    return ["neumix.trained", module_name("models", run.model.name), *_data_modules(run)]

@@ -1,0 +1,240 @@
+"""What each rule of the workflow does; scripts unpack `snakemake` and call one function each."""
+
+import contextlib
+import dataclasses
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from neumix.provenance import Recorder
+
+__all__ = ["Job", "compare", "evaluate", "fetch", "merge", "render_figure", "render_table", "report", "train"]
+
+log = logging.getLogger("neumix")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One job of the workflow, in plain types.
+
+    Arguments:
+        kind: name of the rule.
+        id: what it makes.
+        scale: of the pipeline.
+        inputs: files by name.
+        outputs: files by name.
+        parameters: as given to the rule.
+        log: log file.
+        threads: CPU threads to use.
+    """
+
+    kind: str
+    id: str
+    scale: str
+    inputs: Mapping[str, Sequence[Path]]
+    outputs: Mapping[str, Path]
+    parameters: Mapping[str, Any]
+    log: Path
+    threads: int
+
+    @classmethod
+    def of(cls, snakemake: Any) -> Self:
+        """Read the object that Snakemake gives to a script."""
+        inputs = {name: _paths(value) for name, value in snakemake.input.items()}
+        outputs = {name: Path(value) for name, value in snakemake.output.items()}
+        parameters = dict(snakemake.params.items())
+        return cls(
+            snakemake.rule,
+            "/".join(snakemake.wildcards) or snakemake.rule,
+            snakemake.config["scale"],
+            inputs,
+            outputs,
+            parameters,
+            Path(snakemake.log[0]),
+            snakemake.threads,
+        )
+
+    @property
+    def root(self) -> Path:
+        """Folder of the scale's results."""
+        return Path("results") / self.scale
+
+    @contextlib.contextmanager
+    def recorded(self, parameters: Mapping[str, Any] | None = None, seeds: Sequence[int] = ()) -> Iterator[Recorder]:
+        """Log to the job's file, record the job in its output `record`, and end on an error with its message."""
+        attempts = self.root / "attempts" / self.kind / f"{self.id}.jsonl"
+        outputs = [path for name, path in self.outputs.items() if name != "record"]
+        given = parameters if parameters is not None else self.parameters
+        with self._logged():
+            recorder = Recorder(
+                self.kind,
+                self.id,
+                self.outputs["record"],
+                attempts,
+                self.scale,
+                given,
+                self.inputs,
+                outputs,
+                seeds,
+                self.threads,
+            )
+            with recorder:
+                yield recorder
+
+    @contextlib.contextmanager
+    def _logged(self) -> Iterator[None]:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        logging.basicConfig(
+            level=logging.INFO,
+            format="%(asctime)s %(levelname)s %(message)s",
+            handlers=[logging.FileHandler(self.log, mode="a", encoding="utf-8")],
+        )
+        try:
+            yield
+        except Exception as error:
+            log.exception("%s %s failed", self.kind, self.id)
+            sys.exit(f"{self.kind} {self.id}: {error}\n(the traceback is in {self.log})")
+
+
+def _paths(value: Any) -> list[Path]:
+    return [Path(value)] if isinstance(value, str) else [Path(path) for path in value]
+
+
+def fetch(job: Job) -> None:
+    """Fetch a dataset's files."""
+    from neumix.data.declarations import DatasetDeclaration
+    from neumix.data.fetch import fetch as fetch_files
+    from neumix.settings import parse
+
+    with job._logged():
+        name, mirrors = job.id, job.parameters["mirrors"]
+        declaration = parse(DatasetDeclaration, job.parameters["declaration"], f"config/datasets.yaml: {name}")
+        fetch_files(name, declaration, Path("data"), mirrors)
+
+
+def train(job: Job, device: str) -> None:
+    """Train a run's seeds; write weights, history and record; then drop the checkpoint."""
+    import safetensors.torch
+    import torch
+
+    from neumix.checkpoint import Checkpointer
+    from neumix.closure import closure_hash
+    from neumix.files import atomic_path
+    from neumix.results import write_history
+    from neumix.run import Training
+    from neumix.settings import parse
+    from neumix.trained import build_model, load_dataset, phases
+    from neumix.training import fit, resolve_device
+
+    run = parse(Training, job.parameters["run"], job.id)
+    torch.set_num_threads(job.threads)
+    with job.recorded(job.parameters["run"], range(run.seeds)) as recorder:
+        identity = json.dumps([job.parameters["run"], closure_hash(job.inputs["code"])], sort_keys=True)
+        checkpointer = Checkpointer(job.root / "checkpoints" / run.id, identity)
+        dataset = load_dataset(run, Path("data"))
+        model = build_model(run, dataset)
+        trained = fit(
+            model, dataset, phases(run), range(run.seeds), checkpointer, name=run.id, device=resolve_device(device)
+        )
+        recorder.resumes = trained.resumes
+        with atomic_path(job.outputs["weights"]) as temporary:
+            safetensors.torch.save_file(dict(trained.weights), temporary)
+        write_history(trained.history, job.outputs["history"])
+    checkpointer.clear()
+
+
+def evaluate(job: Job) -> None:
+    """Measure a trained run as its paper does."""
+    import pandas as pd
+    import safetensors.torch
+    import torch
+
+    from neumix.results import write_measurement
+    from neumix.run import Run, module_name
+    from neumix.settings import parse
+    from neumix.trained import TrainedRun, load_dataset
+
+    run = parse(Run, job.parameters["run"], job.id)
+    torch.set_num_threads(job.threads)
+    with job.recorded(job.parameters["run"], range(run.seeds)), torch.no_grad():
+        weights = safetensors.torch.load_file(job.inputs["weights"][0])
+        history = pd.read_csv(job.inputs["history"][0])
+        measures = importlib.import_module(f"{module_name('papers', run.paper)}.evaluation").MEASURES
+        measure = parse(measures[run.measure.name], dict(run.measure.settings), f"{run.id}: measure")
+        measurement = measure(TrainedRun(run, load_dataset(run, Path("data")), weights, history))
+        write_measurement(measurement, job.outputs["metrics"], job.outputs["arrays"])
+
+
+def render_table(job: Job) -> None:
+    """Render one table in every format."""
+    from neumix import rendering
+
+    with job.recorded():
+        frame = _draw(job, "tables")
+        rendering.save_table(frame, job.parameters["note"], _formats(job))
+
+
+def render_figure(job: Job) -> None:
+    """Render one figure or diagram in every format."""
+    from neumix import rendering
+
+    with job.recorded(), rendering.style():
+        figure = _draw(job, "figures")
+        rendering.save_figure(figure, job.parameters["note"], _formats(job))
+
+
+def _draw(job: Job, kind: str) -> Any:
+    """Call the function of the paper's tables or figures module that has the item's name."""
+    from neumix.results import Results
+    from neumix.run import module_name
+
+    paper, _, item = job.id.partition(".")
+    module = importlib.import_module(f"{module_name('papers', paper)}.{kind}")
+    return getattr(module, item)(Results(job.root, paper, job.parameters["runs"]))
+
+
+def _formats(job: Job) -> dict[str, Path]:
+    return {name: path for name, path in job.outputs.items() if name != "record"}
+
+
+def compare(job: Job) -> None:
+    """Compare a paper's published values with what was measured."""
+    from neumix.comparison import Measured, compare, write_comparison
+    from neumix.published import read_deviations, read_margins, read_published
+    from neumix.results import RunFiles, read_metrics
+
+    with job.recorded():
+        measured = {}
+        for id_, value in job.parameters["values"].items():
+            run, metric = value["run"], value["metric"]
+            metrics = read_metrics(RunFiles(job.root, run).metrics)
+            if metric not in metrics:
+                raise ValueError(f"{id_}: run {run} has no metric '{metric}'; it has {', '.join(sorted(metrics))}")
+            measured[id_] = Measured(tuple(metrics[metric]), run, value["budget"], value["dataset"])
+        published = read_published(job.inputs["published"][0])
+        deviations = [entry for path in job.inputs["deviations"] for entry in read_deviations(path)]
+        margins = read_margins(job.inputs["margins"][0])
+        write_comparison(compare(published, margins, measured, deviations, job.scale), job.outputs["comparison"])
+
+
+def merge(job: Job) -> None:
+    """Join the papers' comparisons into one, those of papers that are not selected now as they stand."""
+    import pandas as pd
+
+    from neumix.comparison import read_comparison, write_comparison
+
+    with job.recorded():
+        parts = [read_comparison(Path(path)) for path in job.parameters["parts"]]
+        write_comparison(pd.concat(parts, ignore_index=True), job.outputs["comparison"])
+
+
+def report(job: Job) -> None:
+    """Build the HTML report from the results on disk."""
+    from neumix.report.collect import build_report
+
+    with job._logged():
+        build_report(Path.cwd(), job.scale)

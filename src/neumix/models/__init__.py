@@ -1,0 +1,1 @@
+"""Models, one module or package each; found by the name that the catalogue uses."""

@@ -1,0 +1,1 @@
+"""Papers, one package each: what it measures, its tables and its figures."""

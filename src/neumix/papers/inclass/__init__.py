@@ -1,0 +1,1 @@
+"""InClass nets: what the paper measures, its tables and its figures."""

@@ -1,0 +1,54 @@
+rule compare:
+    message:
+        "Comparing {wildcards.paper} with its published values"
+    input:
+        published="config/published/{paper}.csv",
+        margins="config/margins.yaml",
+        deviations=lambda wildcards: dag.deviation_files(wildcards.paper),
+        records=lambda wildcards: dag.value_records(CATALOGUE, wildcards.paper),
+        code=dag.code("neumix.comparison"),
+    output:
+        comparison=f"{RESULTS}/comparison/{{paper}}.csv",
+        record=f"{RESULTS}/comparison/{{paper}}.json",
+    params:
+        values=lambda wildcards: dag.values(CATALOGUE, wildcards.paper),
+    log:
+        f"{LOGS}/compare/{{paper}}.log",
+    benchmark:
+        f"{BENCHMARKS}/compare/{{paper}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/compare.py"
+
+
+rule merge:
+    message:
+        "Joining the comparisons of all papers"
+    input:
+        selected=expand(
+            f"{RESULTS}/comparison/{{paper}}.csv", paper=dag.compared_now(CATALOGUE)
+        ),
+    output:
+        comparison=f"{RESULTS}/comparison.csv",
+        record=f"{RESULTS}/comparison.json",
+    params:
+        parts=expand(f"{RESULTS}/comparison/{{paper}}.csv", paper=list(CATALOGUE.papers)),
+        # Papers that are not selected now keep the comparison that is on disk; its hash triggers a new merge.
+        kept=dag.kept(CATALOGUE),
+    log:
+        f"{LOGS}/merge.log",
+    benchmark:
+        f"{BENCHMARKS}/merge.tsv"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/merge.py"

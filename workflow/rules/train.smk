@@ -1,0 +1,25 @@
+rule train:
+    message:
+        "Training {wildcards.paper}/{wildcards.experiment}/{wildcards.run}"
+    input:
+        data=lambda wildcards: dag.manifests(CATALOGUE, run_of(wildcards)),
+        code=lambda wildcards: dag.training_code(run_of(wildcards)),
+    output:
+        weights=f"{RESULTS}/weights/{{paper}}/{{experiment}}/{{run}}.safetensors",
+        history=f"{RESULTS}/runs/{{paper}}/{{experiment}}/{{run}}/history.csv",
+        record=f"{RESULTS}/runs/{{paper}}/{{experiment}}/{{run}}/run.json",
+    params:
+        run=lambda wildcards: dag.training_settings(run_of(wildcards)),
+    log:
+        f"{LOGS}/train/{{paper}}/{{experiment}}/{{run}}.log",
+    benchmark:
+        f"{BENCHMARKS}/train/{{paper}}/{{experiment}}/{{run}}.tsv"
+    threads: run_resource("threads")
+    resources:
+        mem_mb=run_resource("mem_mb"),
+        runtime=run_resource("runtime"),
+        gpu=run_resource("gpu"),
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/train.py"

@@ -1,0 +1,3 @@
+from neumix import jobs
+
+jobs.compare(jobs.Job.of(snakemake))

@@ -1,0 +1,3 @@
+from neumix import jobs
+
+jobs.evaluate(jobs.Job.of(snakemake))

@@ -1,0 +1,3 @@
+from neumix import jobs
+
+jobs.fetch(jobs.Job.of(snakemake))

@@ -1,0 +1,3 @@
+from neumix import jobs
+
+jobs.merge(jobs.Job.of(snakemake))

@@ -1,0 +1,3 @@
+from neumix import jobs
+
+jobs.render_figure(jobs.Job.of(snakemake))

@@ -1,0 +1,3 @@
+from neumix import jobs
+
+jobs.render_table(jobs.Job.of(snakemake))

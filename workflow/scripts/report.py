@@ -1,0 +1,3 @@
+from neumix import jobs
+
+jobs.report(jobs.Job.of(snakemake))
