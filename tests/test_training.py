@@ -19,6 +19,7 @@ from neumix.training import REQUEUE, NonFiniteLossError, Phase
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
+    toy.train(tmp_path_factory.mktemp("warm"))
     started = time.monotonic()
     trained = toy.train(tmp_path_factory.mktemp("clean"))
     return toy.digest(trained), trained, time.monotonic() - started
@@ -194,3 +195,25 @@ def test_fields_of_a_split_need_equal_lengths():
         Split({"x": Field(np.zeros((3, 2))), "y": Field(np.zeros(4))})
     with pytest.raises(ValueError, match=r"no split 'trian'; it has train"):
         Dataset({"train": Split({"x": Field(np.zeros((3, 2)))})}, "toy")["trian"]
+
+
+@pytest.mark.parametrize("step", [1, 51, 52, 53, 104, 416, 417])
+def test_a_signal_around_the_end_of_an_epoch_or_stage_loses_and_repeats_no_step(clean, tmp_path, monkeypatch, step):
+    calls = {"n": 0}
+    ordinary = Model.loss
+
+    def signalled(self, batch, loss, noise):
+        if torch.is_grad_enabled():
+            calls["n"] += 1
+            if calls["n"] == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return ordinary(self, batch, loss, noise)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Model, "loss", signalled)
+        with pytest.raises(SystemExit) as stopped:
+            toy.train(tmp_path)
+    assert stopped.value.code == REQUEUE
+    trained = toy.train(tmp_path)
+    assert trained.resumes == 1
+    assert toy.digest(trained) == clean[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+import torch._dynamo
 
 from neumix.checkpoint import Checkpointer
 from neumix.data import product_mixture

@@ -55,6 +55,6 @@ class DeviceSplit:
             for position in range(count):
                 yield {name: values[position] for name, values in chunk.items()}
             start += count
-        if self.length % size:
+        if self.length % size and start == whole:
             index = order[None, :, whole * size :]
             yield {name: field.take(index)[0] for name, field in self.fields.items()}

@@ -20,15 +20,12 @@ from neumix.published import (
     read_margins,
     read_published,
 )
-from neumix.run import Budget, Run, Slug, module_name
+from neumix.run import Budget, Run, Slug, budget_note, module_name
 from neumix.settings import STRICT, CatalogueError, nearest, parse, read_yaml
 
 __all__ = ["Catalogue", "Item", "Paper", "Settings", "Value", "load", "load_settings"]
 
 Scale = Literal["smoke", "laptop", "paper"]
-
-PAPERS = ("inclass", "identifiability", "cwm", "cpmm", "genmm")
-"""Papers in the order in which everything lists them; one without a catalogue file has only published values."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -53,6 +50,7 @@ class Item:
         differs: how ours differs from the paper's.
         runs: `experiment/run` names whose results it draws.
         beyond_paper: whether the paper has no such item.
+        exact: whether it shows what the data is drawn from and nothing learned, so that no budget bears on it.
     """
 
     label: str
@@ -62,6 +60,7 @@ class Item:
     differs: str = ""
     runs: tuple[str, ...] = ()
     beyond_paper: bool = False
+    exact: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -79,12 +78,21 @@ class Value:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Variant:
-    """Changes laid over an experiment: by a scale, or by a run within a scale."""
+    """What a scale changes in an experiment.
+
+    Arguments:
+        budget: how the budget and the data compare with the paper's.
+        dataset: what a reader should call the data, if it is other data than the experiment's.
+        settings: laid over the settings of every run.
+        runs: laid over those of single runs.
+        skip: runs that this scale leaves out.
+    """
 
     budget: Budget
     dataset: str | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     runs: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    skip: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -101,24 +109,24 @@ class Experiment:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class PaperFile:
-    """Content of config/papers/<slug>.yaml."""
+    """Content of config/papers/<slug>.yaml; a paper may begin as a citation with published values alone."""
 
     title: str
     authors: str
     venue: str
     year: int
     url: str
-    experiments: Mapping[Slug, Experiment]
-    items: Mapping[Slug, Item]
-    values: Mapping[str, Value]
+    experiments: Mapping[Slug, Experiment] = dataclasses.field(default_factory=dict)
+    items: Mapping[Slug, Item] = dataclasses.field(default_factory=dict)
+    values: Mapping[str, Value] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Paper:
-    """A paper, resolved for one scale; `file` is none while only its published values are here."""
+    """A paper, resolved for one scale."""
 
     slug: str
-    file: PaperFile | None
+    file: PaperFile
     runs: Mapping[str, Run]
     published: tuple[PublishedValue, ...]
     deviations: tuple[Deviation, ...]
@@ -135,15 +143,15 @@ class Catalogue:
 
     @property
     def selected(self) -> tuple[str, ...]:
-        """Slugs of the papers that the user asked for and that have something to run."""
+        """Slugs of the papers that the user asked for."""
         chosen = self.settings.papers
         names = chosen.replace(" ", "").split(",") if isinstance(chosen, str) else list(chosen)
         if names == ["all"]:
-            return tuple(slug for slug, paper in self.papers.items() if paper.file)
+            return tuple(self.papers)
         for name in names:
             if name not in self.papers:
                 raise CatalogueError(f"config: key 'papers': unknown paper '{name}'{nearest(name, [*self.papers])}")
-        return tuple(slug for slug in self.papers if slug in names and self.papers[slug].file)
+        return tuple(slug for slug in self.papers if slug in names)
 
     def run(self, paper: str, experiment: str, run: str) -> Run:
         """Return one run; wildcard values of a rule are its arguments."""
@@ -153,14 +161,20 @@ class Catalogue:
         """Return a table or figure by `paper.item`."""
         slug, _, name = id_.partition(".")
         file = self.papers[slug].file
-        if file is None or name not in file.items:
+        if name not in file.items:
             raise CatalogueError(f"'{id_}' is not a table or figure of the catalogue")
         return file.items[name]
 
+    def item_note(self, id_: str) -> str:
+        """Return what a reader must know of the budget behind a table or figure; empty if it is the paper's."""
+        item, available = self.item(id_), self.papers[id_.partition(".")[0]].runs
+        runs = [] if item.exact else [available[run] for run in item.runs if run in available]
+        return budget_note([run.budget for run in runs], [run.dataset for run in runs], self.settings.scale)
+
     def items(self, paper: str, *kinds: str) -> Iterator[str]:
         """Yield ids, `paper.item`, of a paper's tables or figures."""
-        file = self.papers[paper].file
-        yield from (f"{paper}.{name}" for name, item in (file.items if file else {}).items() if item.kind in kinds)
+        items = self.papers[paper].file.items
+        yield from (f"{paper}.{name}" for name, item in items.items() if item.kind in kinds)
 
 
 def load_settings(content: Mapping[str, Any], where: str = "config/config.yaml") -> Settings:
@@ -186,9 +200,8 @@ def load(root: Path, settings: Settings, *, check_modules: bool = True) -> Catal
     """
     config = root / "config"
     margins = read_margins(config / "margins.yaml")
-    files = sorted(path.stem for path in (config / "papers").glob("*.yaml"))
-    order = [*PAPERS, *(slug for slug in files if slug not in PAPERS)]
-    papers = {slug: _load_paper(config, slug, settings.scale, margins) for slug in order}
+    slugs = sorted(path.stem for path in (config / "papers").glob("*.yaml"))
+    papers = {slug: _load_paper(config, slug, settings.scale, margins) for slug in slugs}
     catalogue = Catalogue(settings, load_declarations(config / "datasets.yaml"), margins, papers)
     if check_modules:
         for slug, paper in papers.items():
@@ -203,14 +216,13 @@ def _load_paper(config: Path, slug: str, scale: Scale, margins: Mapping[str, Mar
         margin_for(value, margins, str(config / "margins.yaml"))
     deviations = _load_deviations(config / "deviations" / f"{slug}.yaml", published)
     path = config / "papers" / f"{slug}.yaml"
-    if not path.exists():
-        return Paper(slug, None, {}, published, deviations)
     file = parse(PaperFile, read_yaml(path), str(path))
     runs = {
         f"{name}/{run}": _resolve(slug, name, run, experiment, scale, str(path))
         for name, experiment in file.experiments.items()
         if scale in experiment.scales
         for run in experiment.runs
+        if run not in experiment.scales[scale].skip
     }
     _check_references(file, published, str(path))
     return Paper(slug, file, runs, published, deviations)
@@ -229,10 +241,11 @@ def _load_deviations(path: Path, published: Sequence[PublishedValue]) -> tuple[D
 def _resolve(slug: str, name: str, run: str, experiment: Experiment, scale: Scale, path: str) -> Run:
     where = f"{path}: experiments.{name}"
     variant = experiment.scales[scale]
-    for other in variant.runs:
-        if other not in experiment.runs:
-            hint = nearest(other, [*experiment.runs])
-            raise CatalogueError(f"{where}.scales.{scale}.runs: unknown key '{other}'{hint}")
+    for key, others in (("runs", variant.runs), ("skip", variant.skip)):
+        for other in others:
+            if other not in experiment.runs:
+                hint = nearest(other, [*experiment.runs])
+                raise CatalogueError(f"{where}.scales.{scale}.{key}: unknown run '{other}'{hint}")
     layers = (experiment.settings, experiment.runs[run], variant.settings, variant.runs.get(run, {}))
     content: dict[str, Any] = {}
     for layer in layers:
@@ -275,7 +288,8 @@ def _check_references(file: PaperFile, published: Sequence[PublishedValue], path
 def _check_modules(run: Run, path: str) -> None:
     where = f"{path}: experiments.{run.experiment} (run {run.name})"
     data = _module("data", run.data.name, f"{where}: key 'data.name'")
-    parse(data.Config, dict(run.data.settings), f"{where}: data")
+    for origin in data.sources(parse(data.Config, dict(run.data.settings), f"{where}: data")):
+        _module("data", origin, f"{where}: data")
     model = _module("models", run.model.name, f"{where}: key 'model.name'")
     parse(model.Config, dict(run.model.settings), f"{where}: model")
     for name, stage in run.stages.items():

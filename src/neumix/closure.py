@@ -72,7 +72,9 @@ def _named(node: ast.AST) -> Iterator[str]:
     """Yield what an import statement may refer to: modules, and names in them that may be modules."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+    elif isinstance(node, ast.ImportFrom):
+        if node.level or not node.module:
+            raise ValueError(f"line {node.lineno}: relative import; write the full name, which the closure follows")
         yield node.module
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
 

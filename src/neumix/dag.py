@@ -23,13 +23,12 @@ __all__ = [
     "declaration",
     "deviation_files",
     "evaluation_code",
+    "expected_outputs",
     "item_arrays",
-    "item_note",
     "item_records",
     "item_runs",
     "kept",
     "manifests",
-    "mirrors",
     "open_catalogue",
     "rendering_code",
     "report_assets",
@@ -101,12 +100,6 @@ def declaration(catalogue: Catalogue, dataset: str) -> dict[str, Any]:
     return plain
 
 
-def mirrors(catalogue: Catalogue) -> list[str]:
-    """Return the folders and URLs that are tried before the public ones."""
-    first = os.environ.get("NEUMIX_DATA_MIRROR", "")
-    return [mirror for mirror in (first, *catalogue.settings.mirrors) if mirror]
-
-
 def item_runs(catalogue: Catalogue, item: str) -> list[str]:
     """Return `experiment/run` of the runs that a table or figure draws and that this scale has."""
     paper = catalogue.papers[item.partition(".")[0]]
@@ -123,19 +116,10 @@ def item_arrays(catalogue: Catalogue, item: str) -> list[str]:
     return [_files(catalogue, run_id).arrays.as_posix() for run_id in _item_run_ids(catalogue, item)]
 
 
-def item_note(catalogue: Catalogue, item: str) -> str:
-    """Return what a reader must know of the budget behind a table or figure."""
-    from neumix.rendering import budget_note
-
-    paper = catalogue.papers[item.partition(".")[0]]
-    runs = [paper.runs[run] for run in item_runs(catalogue, item)]
-    return budget_note([run.budget for run in runs], [run.dataset for run in runs], catalogue.settings.scale)
-
-
 def values(catalogue: Catalogue, slug: str) -> dict[str, dict[str, str]]:
     """Return where each published value's reproduction is found, for the values that this scale measures."""
     paper = catalogue.papers[slug]
-    if paper.file is None or slug not in catalogue.selected:
+    if slug not in catalogue.selected:
         return {}
     found = {id_: value for id_, value in paper.file.values.items() if value.run in paper.runs}
     return {id_: _value(paper.runs[value.run], value.metric) for id_, value in found.items()}
@@ -159,22 +143,30 @@ def compared_now(catalogue: Catalogue) -> list[str]:
 
 
 def kept(catalogue: Catalogue) -> dict[str, str]:
-    """Return the hash of the comparison on disk of each paper that has runs but is not selected."""
+    """Return the hash of the comparison on disk of each paper that is not selected now."""
     return {
         slug: sha256(path)
-        for slug, paper in catalogue.papers.items()
-        if paper.file
-        and slug not in catalogue.selected
-        and (path := _root(catalogue) / "comparison" / f"{slug}.csv").exists()
+        for slug in catalogue.papers
+        if slug not in catalogue.selected and (path := _root(catalogue) / "comparison" / f"{slug}.csv").exists()
     }
 
 
 def selected_items(catalogue: Catalogue) -> list[str]:
-    """Return a file of every table and figure of the selected papers."""
+    """Return every format of every table and figure of the selected papers."""
     root = _root(catalogue).as_posix()
-    tables = [f"{root}/tables/{id_}.html" for slug in catalogue.selected for id_ in catalogue.items(slug, "table")]
+    tables = [id_ for slug in catalogue.selected for id_ in catalogue.items(slug, "table")]
     drawn = [id_ for slug in catalogue.selected for id_ in catalogue.items(slug, "figure", "diagram")]
-    return tables + [f"{root}/figures/{id_}.svg" for id_ in drawn]
+    return [
+        *(f"{root}/tables/{id_}.{kind}" for id_ in tables for kind in ("csv", "md", "tex", "html")),
+        *(f"{root}/figures/{id_}.{kind}" for id_ in drawn for kind in ("svg", "png")),
+    ]
+
+
+def expected_outputs(catalogue: Catalogue) -> list[str]:
+    """Return everything that a reader of the selected papers expects to find."""
+    root = _root(catalogue).as_posix()
+    comparisons = [f"{root}/comparison/{slug}.csv" for slug in catalogue.papers]
+    return [*selected_items(catalogue), *comparisons, f"{root}/comparison.csv", f"{root}/report/index.html"]
 
 
 def selected_records(catalogue: Catalogue) -> list[str]:
@@ -185,10 +177,7 @@ def selected_records(catalogue: Catalogue) -> list[str]:
 
 def report_config(catalogue: Catalogue) -> list[str]:
     """Return the configuration that the report quotes."""
-    slugs = catalogue.papers
-    return [
-        path for slug in slugs for path in (f"config/papers/{slug}.yaml", *deviation_files(slug)) if Path(path).exists()
-    ]
+    return [path for slug in catalogue.papers for path in (f"config/papers/{slug}.yaml", *deviation_files(slug))]
 
 
 def report_assets() -> list[str]:

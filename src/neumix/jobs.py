@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -104,14 +105,20 @@ def _paths(value: Any) -> list[Path]:
     return [Path(value)] if isinstance(value, str) else [Path(path) for path in value]
 
 
-def fetch(job: Job) -> None:
-    """Fetch a dataset's files."""
+def fetch(job: Job, mirrors: Sequence[str]) -> None:
+    """Fetch a dataset's files.
+
+    Arguments:
+        job: the job.
+        mirrors: folders and URLs from the configuration; the one in $NEUMIX_DATA_MIRROR is tried before them. Where the
+            bytes come from decides nothing, so it is no parameter of the rule.
+    """
     from neumix.data.declarations import DatasetDeclaration
     from neumix.data.fetch import fetch as fetch_files
     from neumix.settings import parse
 
     with job._logged():
-        name, mirrors = job.id, job.parameters["mirrors"]
+        name, mirrors = job.id, [os.environ.get("NEUMIX_DATA_MIRROR", ""), *mirrors]
         declaration = parse(DatasetDeclaration, job.parameters["declaration"], f"config/datasets.yaml: {name}")
         fetch_files(name, declaration, Path("data"), mirrors)
 
@@ -149,7 +156,6 @@ def train(job: Job, device: str) -> None:
 
 def evaluate(job: Job) -> None:
     """Measure a trained run as its paper does."""
-    import pandas as pd
     import safetensors.torch
     import torch
 
@@ -162,10 +168,9 @@ def evaluate(job: Job) -> None:
     torch.set_num_threads(job.threads)
     with job.recorded(job.parameters["run"], range(run.seeds)), torch.no_grad():
         weights = safetensors.torch.load_file(job.inputs["weights"][0])
-        history = pd.read_csv(job.inputs["history"][0])
         measures = importlib.import_module(f"{module_name('papers', run.paper)}.evaluation").MEASURES
         measure = parse(measures[run.measure.name], dict(run.measure.settings), f"{run.id}: measure")
-        measurement = measure(TrainedRun(run, load_dataset(run, Path("data")), weights, history))
+        measurement = measure(TrainedRun(run, load_dataset(run, Path("data")), weights))
         write_measurement(measurement, job.outputs["metrics"], job.outputs["arrays"])
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
+import pydantic
 from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -21,8 +22,8 @@ class Normal:
     """Normal distribution with a mean and a standard deviation."""
 
     family: Literal["normal"]
-    mean: float
-    sd: Annotated[float, Field(gt=0)]
+    mean: pydantic.FiniteFloat
+    sd: Annotated[pydantic.FiniteFloat, Field(gt=0)]
 
     def pdf(self, t: Array) -> Array:
         """Return the density at `t`."""
@@ -45,7 +46,12 @@ class Uniform:
     """Uniform distribution on a union of disjoint half-open intervals [a, b)."""
 
     family: Literal["uniform"]
-    intervals: tuple[tuple[float, float], ...]
+    intervals: Annotated[tuple[tuple[pydantic.FiniteFloat, pydantic.FiniteFloat], ...], Field(min_length=1)]
+
+    def __post_init__(self) -> None:
+        ends = [end for interval in sorted(self.intervals) for end in interval]
+        if sorted(ends) != ends or any(start >= end for start, end in self.intervals):
+            raise ValueError(f"intervals need start < end and no overlap, found {list(self.intervals)}")
 
     @property
     def _lengths(self) -> Array:
@@ -121,7 +127,9 @@ class ProductMixture:
     def __post_init__(self) -> None:
         if len(self.weights) != len(self.components):
             raise ValueError(f"{len(self.weights)} weights for {len(self.components)} components; give one for each")
-        if min(self.weights) < 0 or abs(sum(self.weights) - 1) > 1e-9:
+        if not self.weights or not self.components[0]:
+            raise ValueError("a mixture needs at least one component and one variate")
+        if not (min(self.weights) >= 0 and abs(sum(self.weights) - 1) <= 1e-9):
             raise ValueError(f"weights need to be non-negative and sum to 1, found {list(self.weights)}")
         if len({len(component) for component in self.components}) != 1:
             raise ValueError("every component needs the same number of variates")

@@ -19,7 +19,7 @@ import psutil
 
 from neumix.files import sha256, write_text
 
-__all__ = ["FORMAT", "Recorder", "git_state", "read_record"]
+__all__ = ["FORMAT", "Recorder", "git_state", "machine", "read_record"]
 
 FORMAT = 1
 """Version of the record's layout; readers refuse newer ones."""
@@ -88,7 +88,7 @@ class Recorder:
             "outputs": _hashes(self.outputs),
             "git": git_state(),
             "environment": _environment(),
-            "machine": _machine(),
+            "machine": machine(),
             "threads": self.threads,
             "started": self._started.isoformat(),
             "ended": _now().isoformat(),
@@ -176,7 +176,8 @@ def _environment() -> dict[str, Any]:
 
 
 @functools.cache
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """Return what is known of this machine's processor, GPU, memory and system, but not its name."""
     gpu, driver = _gpu()
     return {
         "cpu": _cpu(),

@@ -1,22 +1,24 @@
 """Tables and figures in one style: CSV, Markdown, LaTeX and HTML; SVG and PNG."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import html
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
-import pandas as pd
 from matplotlib.figure import Figure
 
 from neumix.files import atomic_path, write_text
-from neumix.run import Budget
 
-__all__ = ["ESTIMATED", "NEUTRAL", "SERIES", "TRUE", "budget_note", "save_figure", "save_table", "style"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ESTIMATED", "NEUTRAL", "SERIES", "TRUE", "save_figure", "save_table", "style"]
 
 ESTIMATED = "#c0392b"
 """Colour of what a network learned."""
@@ -45,7 +47,8 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
 }
 
-_BUDGETS = {"reduced": "reduced budget", "stand_in": "stand-in data or budget"}
+
+_TEX = str.maketrans({char: f"\\{char}" for char in "&%$#_{}"})
 
 
 @contextlib.contextmanager
@@ -58,30 +61,27 @@ def style() -> Iterator[None]:
             plt.close("all")
 
 
-def budget_note(budgets: Sequence[Budget], datasets: Sequence[str], scale: str) -> str:
-    """Return what a reader must know of the budget behind an item; empty if every run had the paper's."""
-    labels = sorted({_BUDGETS[budget] for budget in budgets if budget != "full"})
-    if not labels:
-        return ""
-    return f"Scale {scale}: {', '.join(labels)} ({', '.join(sorted(set(datasets)))}); not a reproduction."
-
-
-def save_table(frame: pd.DataFrame, note: str, outputs: Mapping[str, Path]) -> None:
+def save_table(frame: "pd.DataFrame", note: str, outputs: Mapping[str, Path]) -> None:
     """Write a table in every format, with the note below it (in CSV as a last column).
 
     Arguments:
         frame: cells as they should be read; the index is not written.
-        note: see `budget_note`.
+        note: see `neumix.run.budget_note`.
         outputs: paths by format: csv, md, tex, html.
     """
     noted = frame.assign(budget=note) if note else frame
     write_text(outputs["csv"], noted.to_csv(index=False, lineterminator="\n"))
     below = f"\n*{note}*\n" if note else ""
-    write_text(outputs["md"], str(frame.to_markdown(index=False, disable_numparse=True)) + "\n" + below)
+    piped = frame.rename(columns=_escape_pipes).map(_escape_pipes)
+    write_text(outputs["md"], str(piped.to_markdown(index=False, disable_numparse=True)) + "\n" + below)
     tex = frame.to_latex(index=False, escape=True)
-    write_text(outputs["tex"], tex + (f"% {note}\n\\par\\emph{{{note}}}\n" if note else ""))
-    html = frame.to_html(index=False, border=0, escape=True, classes="table")
-    write_text(outputs["html"], html + (f'\n<p class="note">{note}</p>\n' if note else "\n"))
+    write_text(outputs["tex"], tex + (f"\\par\\emph{{{note.translate(_TEX)}}}\n" if note else ""))
+    table = frame.to_html(index=False, border=0, escape=True, classes="table")
+    write_text(outputs["html"], table + (f'\n<p class="note">{html.escape(note)}</p>\n' if note else "\n"))
+
+
+def _escape_pipes(cell: object) -> str:
+    return str(cell).replace("|", "\\|")
 
 
 def save_figure(figure: Figure, note: str, outputs: Mapping[str, Path]) -> None:
@@ -89,7 +89,7 @@ def save_figure(figure: Figure, note: str, outputs: Mapping[str, Path]) -> None:
 
     Arguments:
         figure: drawn within `style`.
-        note: see `budget_note`.
+        note: see `neumix.run.budget_note`.
         outputs: paths by format: svg, png.
     """
     if note:

@@ -1,13 +1,14 @@
 """The results folder: where each file of a run, table or figure lies, and how it is read and written."""
 
+import csv
 import dataclasses
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import safetensors.numpy
 from numpy.typing import NDArray
 
@@ -150,5 +151,10 @@ def read_metrics(path: Path) -> Metrics:
 
 
 def write_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write the rows of a training's history as CSV."""
-    write_text(path, pd.DataFrame(list(history)).to_csv(index=False, lineterminator="\n"))
+    """Write the rows of a training's history as CSV; stages may have different columns."""
+    columns = dict.fromkeys(column for row in history for column in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(path, text.getvalue())

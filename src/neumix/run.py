@@ -1,7 +1,7 @@
 """A run as resolved from the catalogue: what is trained, and how it is judged."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -11,10 +11,12 @@ from pydantic.dataclasses import dataclass
 from neumix.schedule import Stage
 from neumix.settings import STRICT
 
-__all__ = ["Budget", "Named", "Resources", "Run", "Slug", "Training", "module_name"]
+__all__ = ["Budget", "Named", "Resources", "Run", "Slug", "Training", "budget_note", "module_name"]
 
 Budget = Literal["full", "reduced", "stand_in"]
 Slug = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+_BUDGETS = {"reduced": "reduced budget", "stand_in": "stand-in data or budget"}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -94,6 +96,14 @@ class Run(Training):
     dataset: str
     measure: Named
     resources: Resources = Resources()
+
+
+def budget_note(budgets: Sequence[Budget], datasets: Sequence[str], scale: str) -> str:
+    """Return what a reader must know of the budget behind an item; empty if every run had the paper's."""
+    labels = sorted({_BUDGETS[budget] for budget in budgets if budget != "full"})
+    if not labels:
+        return ""
+    return f"Scale {scale}: {', '.join(labels)} ({', '.join(sorted(set(datasets)))}); not a reproduction."
 
 
 def module_name(kind: Literal["data", "models", "papers"], name: str) -> str:

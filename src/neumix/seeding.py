@@ -1,6 +1,7 @@
 """Random numbers that depend on nothing but a seed and what they are for."""
 
 import hashlib
+import json
 
 import numpy as np
 
@@ -12,7 +13,7 @@ def derive(seed: int, *purpose: str | int) -> int:
 
     Two purposes never share a stream, and no stream depends on how many numbers another one has used.
     """
-    name = "/".join(str(part) for part in (seed, *purpose))
+    name = json.dumps([seed, *purpose])
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
+import pydantic_core
 import yaml
 
 __all__ = ["STRICT", "CatalogueError", "nearest", "parse", "read_yaml"]
@@ -93,7 +94,10 @@ def _explain(kind: type, problem: Any, where: str) -> str:
         choices = problem["ctx"]["expected"].replace(" or ", ", ").split(", ")
         hint = nearest(problem["input"], [choice.strip("'") for choice in choices])
         return f"{where}: key '{key}': unknown value {problem['input']!r}{hint}"
-    return f"{where}: key '{key}': {problem['msg']} (found {problem['input']!r})"
+    reason = problem["msg"].removeprefix("Value error, ")
+    # A rule over several keys says itself what it found; the whole mapping would drown it.
+    found = "" if isinstance(problem["input"], Mapping | pydantic_core.ArgsKwargs) else f" (found {problem['input']!r})"
+    return f"{where}: key '{key}': {reason}{found}" if key else f"{where}: {reason}{found}"
 
 
 def _is_branch(part: object) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from torch import Tensor
 
 from neumix.data.dataset import Dataset
@@ -61,13 +60,11 @@ class TrainedRun:
         run: its settings.
         dataset: its data.
         weights: by `stage/parameter`.
-        history: loss and held-out score by epoch.
     """
 
     run: Run
     dataset: Dataset
     weights: Mapping[str, Tensor]
-    history: pd.DataFrame
 
     @property
     def data(self) -> Any:

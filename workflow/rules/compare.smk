@@ -1,6 +1,4 @@
 rule compare:
-    message:
-        "Comparing {wildcards.paper} with its published values"
     input:
         published="config/published/{paper}.csv",
         margins="config/margins.yaml",
@@ -10,45 +8,45 @@ rule compare:
     output:
         comparison=f"{RESULTS}/comparison/{{paper}}.csv",
         record=f"{RESULTS}/comparison/{{paper}}.json",
-    params:
-        values=lambda wildcards: dag.values(CATALOGUE, wildcards.paper),
     log:
         f"{LOGS}/compare/{{paper}}.log",
     benchmark:
         f"{BENCHMARKS}/compare/{{paper}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=500,
         runtime=10,
-    conda:
-        "../../environment.yml"
+    params:
+        values=lambda wildcards: dag.values(CATALOGUE, wildcards.paper),
+    message:
+        "Comparing {wildcards.paper} with its published values"
     script:
         "../scripts/compare.py"
 
 
 rule merge:
-    message:
-        "Joining the comparisons of all papers"
     input:
-        selected=expand(
-            f"{RESULTS}/comparison/{{paper}}.csv", paper=dag.compared_now(CATALOGUE)
-        ),
+        selected=expand(f"{RESULTS}/comparison/{{paper}}.csv", paper=dag.compared_now(CATALOGUE)),
     output:
         comparison=f"{RESULTS}/comparison.csv",
         record=f"{RESULTS}/comparison.json",
-    params:
-        parts=expand(f"{RESULTS}/comparison/{{paper}}.csv", paper=list(CATALOGUE.papers)),
-        # Papers that are not selected now keep the comparison that is on disk; its hash triggers a new merge.
-        kept=dag.kept(CATALOGUE),
     log:
         f"{LOGS}/merge.log",
     benchmark:
         f"{BENCHMARKS}/merge.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=500,
         runtime=10,
-    conda:
-        "../../environment.yml"
+    params:
+        parts=expand(f"{RESULTS}/comparison/{{paper}}.csv", paper=list(CATALOGUE.papers)),
+        # Papers that are not selected now keep the comparison that is on disk; its hash triggers a new merge.
+        kept=dag.kept(CATALOGUE),
+    message:
+        "Joining the comparisons of all papers"
     script:
         "../scripts/merge.py"

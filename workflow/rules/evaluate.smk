@@ -1,28 +1,27 @@
 rule evaluate:
-    message:
-        "Measuring {wildcards.paper}/{wildcards.experiment}/{wildcards.run}"
     input:
         # The record is small and holds the hash of the weights: its content decides, a touched file does not.
         record=rules.train.output.record,
         weights=ancient(rules.train.output.weights),
-        history=ancient(rules.train.output.history),
         data=lambda wildcards: dag.manifests(CATALOGUE, run_of(wildcards)),
         code=lambda wildcards: dag.evaluation_code(run_of(wildcards)),
     output:
         metrics=f"{RESULTS}/runs/{{paper}}/{{experiment}}/{{run}}/metrics.json",
         arrays=f"{RESULTS}/arrays/{{paper}}/{{experiment}}/{{run}}.safetensors",
         record=f"{RESULTS}/runs/{{paper}}/{{experiment}}/{{run}}/evaluation.json",
-    params:
-        run=lambda wildcards: dag.settings_of(run_of(wildcards)),
     log:
         f"{LOGS}/evaluate/{{paper}}/{{experiment}}/{{run}}.log",
     benchmark:
         f"{BENCHMARKS}/evaluate/{{paper}}/{{experiment}}/{{run}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: run_resource("threads")
     resources:
         mem_mb=run_resource("mem_mb"),
         runtime=run_resource("runtime"),
-    conda:
-        "../../environment.yml"
+    params:
+        run=lambda wildcards: dag.settings_of(run_of(wildcards)),
+    message:
+        "Measuring {wildcards.paper}/{wildcards.experiment}/{wildcards.run}"
     script:
         "../scripts/evaluate.py"

@@ -1,6 +1,4 @@
 rule render_table:
-    message:
-        "Rendering {wildcards.item}"
     input:
         records=lambda wildcards: dag.item_records(CATALOGUE, wildcards.item),
         arrays=lambda wildcards: ancient(dag.item_arrays(CATALOGUE, wildcards.item)),
@@ -11,26 +9,26 @@ rule render_table:
         tex=f"{RESULTS}/tables/{{item}}.tex",
         html=f"{RESULTS}/tables/{{item}}.html",
         record=f"{RESULTS}/tables/{{item}}.json",
-    params:
-        runs=lambda wildcards: dag.item_runs(CATALOGUE, wildcards.item),
-        note=lambda wildcards: dag.item_note(CATALOGUE, wildcards.item),
     log:
         f"{LOGS}/render/{{item}}.log",
     benchmark:
         f"{BENCHMARKS}/render/{{item}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
-    conda:
-        "../../environment.yml"
+    params:
+        runs=lambda wildcards: dag.item_runs(CATALOGUE, wildcards.item),
+        note=lambda wildcards: CATALOGUE.item_note(wildcards.item),
+    message:
+        "Rendering {wildcards.item}"
     script:
         "../scripts/render_table.py"
 
 
 rule render_figure:
-    message:
-        "Rendering {wildcards.item}"
     input:
         records=lambda wildcards: dag.item_records(CATALOGUE, wildcards.item),
         arrays=lambda wildcards: ancient(dag.item_arrays(CATALOGUE, wildcards.item)),
@@ -39,18 +37,20 @@ rule render_figure:
         svg=f"{RESULTS}/figures/{{item}}.svg",
         png=f"{RESULTS}/figures/{{item}}.png",
         record=f"{RESULTS}/figures/{{item}}.json",
-    params:
-        runs=lambda wildcards: dag.item_runs(CATALOGUE, wildcards.item),
-        note=lambda wildcards: dag.item_note(CATALOGUE, wildcards.item),
     log:
         f"{LOGS}/render/{{item}}.log",
     benchmark:
         f"{BENCHMARKS}/render/{{item}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
-    conda:
-        "../../environment.yml"
+    params:
+        runs=lambda wildcards: dag.item_runs(CATALOGUE, wildcards.item),
+        note=lambda wildcards: CATALOGUE.item_note(wildcards.item),
+    message:
+        "Rendering {wildcards.item}"
     script:
         "../scripts/render_figure.py"

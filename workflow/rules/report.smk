@@ -1,6 +1,4 @@
 rule report:
-    message:
-        "Building the report"
     input:
         comparison=rules.merge.output.comparison,
         rendered=dag.selected_items(CATALOGUE),
@@ -14,11 +12,13 @@ rule report:
         f"{LOGS}/report.log",
     benchmark:
         f"{BENCHMARKS}/report.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
-    conda:
-        "../../environment.yml"
+    message:
+        "Building the report"
     script:
         "../scripts/report.py"

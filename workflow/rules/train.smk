@@ -1,6 +1,4 @@
 rule train:
-    message:
-        "Training {wildcards.paper}/{wildcards.experiment}/{wildcards.run}"
     input:
         data=lambda wildcards: dag.manifests(CATALOGUE, run_of(wildcards)),
         code=lambda wildcards: dag.training_code(run_of(wildcards)),
@@ -8,18 +6,20 @@ rule train:
         weights=f"{RESULTS}/weights/{{paper}}/{{experiment}}/{{run}}.safetensors",
         history=f"{RESULTS}/runs/{{paper}}/{{experiment}}/{{run}}/history.csv",
         record=f"{RESULTS}/runs/{{paper}}/{{experiment}}/{{run}}/run.json",
-    params:
-        run=lambda wildcards: dag.training_settings(run_of(wildcards)),
     log:
         f"{LOGS}/train/{{paper}}/{{experiment}}/{{run}}.log",
     benchmark:
         f"{BENCHMARKS}/train/{{paper}}/{{experiment}}/{{run}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: run_resource("threads")
     resources:
         mem_mb=run_resource("mem_mb"),
         runtime=run_resource("runtime"),
         gpu=run_resource("gpu"),
-    conda:
-        "../../environment.yml"
+    params:
+        run=lambda wildcards: dag.training_settings(run_of(wildcards)),
+    message:
+        "Training {wildcards.paper}/{wildcards.experiment}/{wildcards.run}"
     script:
         "../scripts/train.py"

@@ -1,3 +1,3 @@
 from neumix import jobs
 
-jobs.fetch(jobs.Job.of(snakemake))
+jobs.fetch(jobs.Job.of(snakemake), snakemake.config["mirrors"])

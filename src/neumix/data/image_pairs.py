@@ -37,10 +37,10 @@ class Config:
     """
 
     source: str
-    pairs: Count
+    pairs: Annotated[int, Setting(gt=1)]
     held_out: Fraction = 0.1
     seeding_images: Count = 2000
-    label_accuracy: Fraction = 0.6
+    label_accuracy: Annotated[float, Setting(gt=0, le=1)] = 0.6
 
 
 def sources(config: Config) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ def _draw(labels: Rows, config: Config, seed: int) -> dict[str, Rows]:
     shift = rng.integers(1, len(classes), size=len(seeding)) * (rng.random(len(seeding)) >= config.label_accuracy)
     noisy = (labels[seeding] + shift) % len(classes)
     clean = rng.permutation(len(labels))
-    kept, clean_kept = round(config.pairs * config.held_out), round(len(labels) * config.held_out)
+    kept, clean_kept = (max(1, round(size * config.held_out)) for size in (config.pairs, len(labels)))
     again = rng.integers(len(seeding), size=config.pairs - kept)
     return {
         "pairs": pairs[kept:],

@@ -32,8 +32,10 @@ class Config:
     size: Annotated[int, Setting(gt=0)]
 
     def __post_init__(self) -> None:
+        if not self.table or len({len(row) for row in self.table}) != 1 or not self.table[0]:
+            raise ValueError(f"table needs rows of one length, found {[len(row) for row in self.table]}")
         table = np.array(self.table)
-        if table.min() < 0 or abs(table.sum() - 1) > 1e-9:
+        if not (table.min() >= 0 and abs(table.sum() - 1) <= 1e-9):
             raise ValueError(f"table needs non-negative entries that sum to 1; they sum to {table.sum()}")
 
 

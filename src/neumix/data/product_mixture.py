@@ -37,10 +37,12 @@ class Config:
     size: Annotated[int, Setting(gt=0)]
     held_out: Annotated[int, Setting(ge=0)] = 0
     draw: Literal["fresh", "fixed", "bootstrap"] = "fresh"
-    known_variate: int | None = None
+    known_variate: Annotated[int, Setting(ge=0)] | None = None
 
     def __post_init__(self) -> None:
-        mixture(self)
+        variates = mixture(self).n_variates
+        if self.known_variate is not None and self.known_variate >= variates:
+            raise ValueError(f"known_variate is {self.known_variate}, but variates are 0 to {variates - 1}")
 
 
 def mixture(config: Config) -> ProductMixture:

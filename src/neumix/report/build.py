@@ -10,8 +10,8 @@ from typing import Any
 
 import jinja2
 
-from . import items, records, scoreboard
-from .inputs import DeviationInput, PaperInput, ReportInputs
+from neumix.report import items, records, scoreboard
+from neumix.report.inputs import DeviationInput, PaperInput, ReportInputs
 
 __all__ = ["build"]
 

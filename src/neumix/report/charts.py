@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from .formatting import words
+from neumix.report.formatting import words
 
 __all__ = ["Band", "Panel", "band", "learning_curves"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .inputs import ItemInput
-from .records import safe_name
+from neumix.report.inputs import ItemInput
+from neumix.report.records import safe_name
 
 __all__ = ["ItemView", "TableView", "view"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .charts import Panel, learning_curves
-from .formatting import NOTHING, duration, finite, number, seed_list, words
-from .inputs import RunInput
+from neumix.report.charts import Panel, learning_curves
+from neumix.report.formatting import NOTHING, duration, finite, number, seed_list, words
+from neumix.report.inputs import RunInput
 
 __all__ = ["RunView", "safe_name", "views"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ..settings import nearest
-from .charts import Band, band
-from .formatting import NOTHING, finite, mean_decimals, number, words
-from .inputs import COLUMNS
+from neumix.report.charts import Band, band
+from neumix.report.formatting import NOTHING, finite, mean_decimals, number, words
+from neumix.report.inputs import COLUMNS
+from neumix.settings import nearest
 
 __all__ = ["BUDGETS", "VERDICTS", "Row", "Summary", "Verdict", "rows", "summarise"]
 

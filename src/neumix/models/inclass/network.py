@@ -16,6 +16,9 @@ from neumix.settings import STRICT
 
 __all__ = ["Config", "Loss", "Model"]
 
+Count = Annotated[int, Field(gt=0)]
+_MULTI_LABEL_COSTS = ("neg_tc", "neg_mi")
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Config:
@@ -29,10 +32,10 @@ class Config:
             each component and nothing else (Sec 4.5).
     """
 
-    components: int | tuple[int, ...]
-    hidden: tuple[int, ...] = (32, 32, 32)
+    components: Count | tuple[Count, ...]
+    hidden: tuple[Count, ...] = (32, 32, 32)
     shared: bool = False
-    known_variate: int | None = None
+    known_variate: Annotated[int, Field(ge=0)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -68,6 +71,15 @@ class Loss:
     tikhonov: float = 0.0
     neg_shannon: float = 0.0
 
+    def __post_init__(self) -> None:
+        if (self.known_weights is None) != (self.known_weights_strength == 0):
+            raise ValueError("known_weights and known_weights_strength go together; give both or neither")
+        terms = self.known_weights_strength or self.tikhonov or self.neg_shannon
+        if terms and self.name in ("cross_entropy", *_MULTI_LABEL_COSTS):
+            raise ValueError(
+                f"known_weights, tikhonov and neg_shannon need mixture weights, which '{self.name}' has not"
+            )
+
 
 class Model(BatchedModel):
     r"""One classifier for each variate, $\beta_v^{(i)}(x_v)$, for every seed.
@@ -92,6 +104,8 @@ class Model(BatchedModel):
     ) -> None:
         super().__init__(len(generators))
         n_variates, *shape = shapes["x"]
+        if config.known_variate is not None and config.known_variate >= n_variates:
+            raise ValueError(f"known_variate is {config.known_variate}, but variates are 0 to {n_variates - 1}")
         self.config = config
         self.learned = [v for v in range(n_variates) if v != config.known_variate]
         self.n_variates = n_variates
@@ -142,7 +156,7 @@ class Model(BatchedModel):
         """Return log alpha of each variate, (S, B, C_v), where the numbers of classes may differ."""
         if self.grouped:
             return list(self.log_beta(batch).unbind(2))
-        inputs = (batch["x"][:, :, v].flatten(2) for v in self.learned)
+        inputs = (batch["x"][:, :, v].reshape(*batch["x"].shape[:2], -1) for v in self.learned)
         return [network(x).log_softmax(-1) for network, x in zip(self.networks, inputs, strict=True)]
 
     def log_beta_single(self, images: Tensor) -> Tensor:
@@ -166,8 +180,12 @@ class Model(BatchedModel):
         """Return the cost of each seed, (S,)."""
         if loss.name == "cross_entropy":
             return costs.cross_entropy(self.log_beta_single(batch["image"]), batch["y"])
-        if loss.name in ("neg_tc", "neg_mi"):
+        if loss.name in _MULTI_LABEL_COSTS:
             return _MULTI_LABEL[loss.name](self.log_beta_by_variate(batch))
+        if not isinstance(self.config.components, int):
+            raise ValueError(
+                f"'{loss.name}' needs one number of components for all variates: set model.components to it"
+            )
         log_beta = self.log_beta(batch)
         if loss.name == "moving_estimate":
             cost = self._moving_estimate(log_beta, loss.decay)

@@ -81,7 +81,7 @@ def fig_batches(results: Results) -> Figure:
         ("density_error", "mean total variation\nof the densities"),
     )
     for panel, (metric, label) in zip(panels, labels, strict=True):
-        for number, name in enumerate(("plain", "moving estimate")):
+        for number, name in enumerate(dict.fromkeys(gradient(run) for run in runs)):
             chosen = {batch_size(run): run.values(metric) for run in runs if gradient(run) == name}
             _errors(panel, dict(sorted(chosen.items())), name, number)
         panel.set(xscale="log", xlabel="batch size", ylabel=label)
@@ -89,13 +89,13 @@ def fig_batches(results: Results) -> Figure:
         panel.minorticks_off()
         panel.set_ylim(bottom=0)
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=2, title="gradient (points: seeds; lines: means)")
+    figure.legend(handles, names, loc="outside upper center", ncols=3, title="gradient (points: seeds; lines: means)")
     return figure
 
 
 def _errors(panel: Axes, errors: Mapping[int, Floats], label: str, number: int) -> None:
     """Draw the errors of one gradient by batch size, a little aside so that the other one's points stay visible."""
-    places = [size * (1.04 if number else 1 / 1.04) for size in errors]
+    places = [size * 1.06 ** (number - 1) for size in errors]
     for place, values in zip(places, errors.values(), strict=True):
         panel.plot(np.full(len(values), place), values, "o", color=SERIES[number], alpha=0.4, markersize=4)
     panel.plot(places, [values.mean() for values in errors.values()], color=SERIES[number], label=label)
@@ -163,7 +163,12 @@ def fig_labels(results: Results) -> Figure:
     _class_table(panels[2], labels)
     numbers = range(max(labels.true.shape))
     handles = [Line2D([], [], marker="o", linestyle="", color=SERIES[n], label=f"{n + 1}") for n in numbers]
-    figure.legend(handles=handles, title="class found (first seed)", loc="outside upper center", ncols=len(handles))
+    figure.legend(
+        handles=handles,
+        title="class found (seed of highest mutual information)",
+        loc="outside upper center",
+        ncols=len(handles),
+    )
     return figure
 
 

@@ -52,9 +52,9 @@ def batch_size(run: RunResult) -> int:
 
 
 def gradient(run: RunResult) -> str:
-    """Return what a reader should call the gradient of a run: `plain` or `moving estimate`."""
+    """Return what a reader should call the gradient of a run: `plain`, or `moving estimate` with its decay."""
     loss: Mapping[str, object] = run.parameters["stages"]["main"]["loss"]
-    return "moving estimate" if loss["name"] == "moving_estimate" else "plain"
+    return f"moving estimate, decay {loss['decay']}" if loss["name"] == "moving_estimate" else "plain"
 
 
 def standard_deviation(values: Floats) -> Floats:
@@ -114,7 +114,8 @@ class Band:
     @property
     def coverage(self) -> float:
         """Share of the data at which the exact classifier lies within the mean and two standard deviations."""
-        return float((np.abs(self.exact - self.mean) <= 2 * self.sd) @ self.mass)
+        covered = np.abs(self.exact - self.mean) <= 2 * self.sd
+        return float(np.where(np.isnan(self.sd), np.nan, covered) @ self.mass)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +136,7 @@ class LabelTable:
 
     @classmethod
     def of(cls, run: RunResult) -> Self:
-        """Count the classes that the first seed gives its points."""
+        """Count the classes of the seed that the measure shows."""
         true, classes = run.arrays["table"], run.arrays["classes"]
         found = np.zeros(true.shape)
         np.add.at(found, (classes[:, 0], classes[:, 1]), 1 / len(classes))

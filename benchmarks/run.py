@@ -1,0 +1,148 @@
+"""Measures speed and memory on this machine and writes the table in benchmarks/README.md.
+
+Run `make benchmark` on an otherwise idle machine. Every pair that is compared is measured in turns within one run.
+"""
+
+import argparse
+import itertools
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from neumix.checkpoint import Checkpointer
+from neumix.data import product_mixture
+from neumix.files import write_text
+from neumix.models.inclass import Config, Loss, Model
+from neumix.provenance import git_state, machine
+from neumix.schedule import Stage
+from neumix.training import Phase, fit, generators
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "benchmarks" / "README.md"
+BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
+STEPS, BATCH = 2000, 50
+
+Row = tuple[str, str, str]
+
+
+def two_gaussians(seeds: int) -> float:
+    """Return seconds for one epoch of the two-Gaussian run (2000 steps of 50 points) with the project's loop."""
+    components = tuple(({"family": "normal", "mean": m, "sd": 1.5},) * 2 for m in (-1, 1))
+    data = product_mixture.Config(weights=(0.4, 0.6), components=components, size=STEPS * BATCH)
+    dataset = product_mixture.load(Path(), data, range(seeds))
+    model = Model(Config(components=2), dataset.shapes, generators(range(seeds), "init"))
+    stage = Stage(loss={"name": "neg_cmi"}, epochs=1, batch_size=BATCH)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpointer = Checkpointer(Path(folder), "benchmark")
+        phase = Phase("main", stage, Loss(name="neg_cmi"))
+        started = time.perf_counter()
+        fit(model, dataset, [phase], range(seeds), checkpointer, name="benchmark", device=torch.device("cpu"))
+        return time.perf_counter() - started
+
+
+def plain_loop() -> float:
+    """Return seconds for the same epoch written as a plain PyTorch loop: one seed, two networks, one Adam."""
+
+    def classifier() -> nn.Module:
+        widths = (1, 32, 32, 32)
+        layers = [layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
+        return nn.Sequential(*layers, nn.Linear(32, 2), nn.Softmax(-1))
+
+    networks = [classifier(), classifier()]
+    optimizer = torch.optim.Adam([p for network in networks for p in network.parameters()])
+    points = torch.randn(STEPS * BATCH, 2)
+    started = time.perf_counter()
+    for rows in torch.randperm(len(points)).split(BATCH):
+        batch = points[rows]
+        x, y = networks[0](batch[:, :1]), networks[1](batch[:, 1:])
+        roots = (x.mean(0) * y.mean(0)).sqrt()
+        loss = -torch.log((x * y / roots).sum(1) / roots.sum()).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return time.perf_counter() - started
+
+
+def in_turns(repeats: int, *measures: Callable[[], float]) -> list[float]:
+    """Return the median of each measure, taken in turns after one round that does not count."""
+    rounds = [[measure() for measure in measures] for _ in range(repeats + 1)][1:]
+    return [statistics.median(column) for column in zip(*rounds, strict=True)]
+
+
+def command(*words: str, cwd: Path = ROOT) -> float:
+    """Return seconds that a command takes."""
+    started = time.perf_counter()
+    subprocess.run(words, cwd=cwd, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def training_rows(repeats: int) -> list[Row]:
+    """Compare one seed, ten seeds and a plain loop, single-threaded, as the workflow trains."""
+    torch.set_num_threads(1)
+    one, ten, plain = in_turns(repeats, lambda: two_gaussians(1), lambda: two_gaussians(10), plain_loop)
+    rate = [f"{STEPS / seconds:,.0f} steps/s" for seconds in (one, ten, plain)]
+    return [
+        ("plain PyTorch loop, one seed", rate[2], ""),
+        ("neumix, one seed", rate[0], f"{plain / one:.2f} x the plain loop (aim: at least 1)"),
+        ("neumix, ten seeds together", rate[1], f"{ten / one:.2f} x the time of one seed (aim: at most 2)"),
+        (
+            "neumix, ten seeds, per seed",
+            f"{10 * STEPS / ten:,.0f} seed-steps/s",
+            f"{10 * plain / ten:.1f} x the plain loop (aim: at least 3)",
+        ),
+    ]
+
+
+def command_rows(repeats: int) -> list[Row]:
+    """Time the import, the dry run of everything, and a smoke reproduction in an empty copy."""
+    python = sys.executable
+    blank, imported = in_turns(
+        4 * repeats, lambda: command(python, "-c", "pass"), lambda: command(python, "-c", "import neumix")
+    )
+    dry = statistics.median(command(python, "-m", "snakemake", "--dry-run", "--quiet") for _ in range(repeats))
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("Snakefile", "workflow", "config", "src", "requirements.lock", "environment.yml"):
+            source = ROOT / name
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, Path(folder) / name)
+        words = ("--profile", "workflow/profiles/default", "--cores", "2", "--config", "scale=smoke", "papers=inclass")
+        smoke = command(python, "-m", "snakemake", *words, cwd=Path(folder))
+    return [
+        ("`import neumix`", f"{1000 * (imported - blank):.0f} ms", "beyond starting Python (aim: under 100 ms)"),
+        ("`snakemake -n` of everything, nothing built", f"{dry:.1f} s", "aim: under 10 s"),
+        ("smoke reproduction of InClass nets, 2 cores", f"{smoke:.0f} s", "aim: under 120 s"),
+    ]
+
+
+def main() -> None:
+    """Measure and rewrite the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5, help="rounds of each measure; the median counts")
+    repeats = parser.parse_args().repeats
+    rows = [*training_rows(repeats), *command_rows(repeats)]
+    here, commit = machine(), git_state()
+    where = (
+        f"Measured on {here['cpu']}, {here['cores']} cores, {here['memory_gib']} GiB, {here['os']}, "
+        f"Python {platform.python_version()}, torch {torch.__version__}, commit {str(commit['commit'])[:12]}"
+        f"{' with local changes' if commit['dirty'] else ''}; load before the start {os.getloadavg()[0]:.1f}; "
+        f"median of {repeats} rounds."
+    )
+    table = ["| what | measured | note |", "|---|---:|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+    text = README.read_text(encoding="utf-8")
+    head, _, rest = text.partition(BEGIN)
+    tail = rest.partition(END)[2]
+    write_text(README, f"{head}{BEGIN}\n{where}\n\n" + "\n".join(table) + f"\n{END}{tail}")
+    print("\n".join(table))
+
+
+if __name__ == "__main__":
+    main()

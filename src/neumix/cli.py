@@ -1,0 +1,89 @@
+"""The command line: check the catalogue, fetch data, rebuild the report and the scoreboard."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neumix.settings import CatalogueError
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+README = Path("README.md")
+SCOREBOARD = Path("results/laptop/comparison.csv")
+"""The results that the README shows."""
+
+Scale = Annotated[str, typer.Option(help="smoke, laptop or paper")]
+
+
+@app.callback()
+def main() -> None:
+    """Five papers on neural mixture models, reproduced and auditable."""
+
+
+@app.command()
+def check(scale: Annotated[str | None, typer.Option(help="one scale; all by default")] = None) -> None:
+    """Check every configuration file against its schema and the code."""
+    from neumix import catalogue
+    from neumix.settings import read_yaml
+
+    user = read_yaml(Path("config/config.yaml"))
+    for name in [scale] if scale else ["smoke", "laptop", "paper"]:
+        loaded = catalogue.load(Path(), catalogue.load_settings({**user, "scale": name}))
+        runs = sum(len(paper.runs) for paper in loaded.papers.values())
+        values = sum(len(paper.published) for paper in loaded.papers.values())
+        typer.echo(f"{name}: {runs} runs, {values} published values, {len(loaded.datasets)} datasets: ok")
+
+
+@app.command()
+def missing(scale: Scale = "smoke") -> None:
+    """Fail and say which, if an expected table, figure, comparison or report is not there."""
+    from neumix import catalogue, dag
+
+    loaded = catalogue.load(Path(), catalogue.load_settings({"scale": scale}), check_modules=False)
+    expected = dag.expected_outputs(loaded)
+    absent = [path for path in expected if not Path(path).is_file() or not Path(path).stat().st_size]
+    if absent:
+        raise FileNotFoundError(f"{len(absent)} of {len(expected)} expected files are missing: {', '.join(absent)}")
+    typer.echo(f"{scale}: all {len(expected)} expected files are there")
+
+
+@app.command()
+def report(scale: Scale = "smoke") -> None:
+    """Rebuild the HTML report from the results on disk."""
+    from neumix.report.collect import build_report
+
+    build_report(Path(), scale)
+    typer.echo(f"results/{scale}/report/index.html")
+
+
+@app.command()
+def scoreboard(
+    check_only: Annotated[bool, typer.Option("--check", help="change nothing; fail if it is out of date")] = False,
+) -> None:
+    """Write the scoreboard in README.md from the committed results."""
+    from neumix.comparison import read_comparison
+    from neumix.files import write_text
+    from neumix.scoreboard import render_readme
+
+    text = README.read_text(encoding="utf-8")
+    fresh = render_readme(text, read_comparison(SCOREBOARD), SCOREBOARD.as_posix())
+    if check_only and fresh != text:
+        raise CatalogueError(f"{README}: the scoreboard is out of date with {SCOREBOARD}; run `make scoreboard`")
+    if fresh != text:
+        write_text(README, fresh)
+
+
+def run() -> None:
+    """Run the command line; errors meant for a reader come without a traceback."""
+    try:
+        app()
+    except (CatalogueError, FileNotFoundError, ValueError) as error:
+        typer.echo(f"neumix: {error}", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    run()
