@@ -203,6 +203,7 @@ def load(root: Path, settings: Settings, *, check_modules: bool = True) -> Catal
     slugs = sorted(path.stem for path in (config / "papers").glob("*.yaml"))
     papers = {slug: _load_paper(config, slug, settings.scale, margins) for slug in slugs}
     catalogue = Catalogue(settings, load_declarations(config / "datasets.yaml"), margins, papers)
+    catalogue.selected  # noqa: B018 (an unknown paper is an error now, not when a rule asks)
     if check_modules:
         for slug, paper in papers.items():
             for run in paper.runs.values():

@@ -65,16 +65,16 @@ def _imports(name: str) -> tuple[str, ...]:
     if path is None:
         return ()
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    return tuple(module for node in ast.walk(tree) for module in _named(node) if _file(module))
+    return tuple(module for node in ast.walk(tree) for module in _named(node, path) if _file(module))
 
 
-def _named(node: ast.AST) -> Iterator[str]:
+def _named(node: ast.AST, path: Path) -> Iterator[str]:
     """Yield what an import statement may refer to: modules, and names in them that may be modules."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
         if node.level or not node.module:
-            raise ValueError(f"line {node.lineno}: relative import; write the full name, which the closure follows")
+            raise ValueError(f"{path}: line {node.lineno}: relative import; write the full name, which can be followed")
         yield node.module
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
 

@@ -11,7 +11,6 @@ from pydantic import TypeAdapter
 from neumix import catalogue as catalogues
 from neumix.catalogue import Catalogue
 from neumix.closure import sources
-from neumix.data.declarations import DatasetDeclaration
 from neumix.files import sha256
 from neumix.results import RunFiles
 from neumix.run import Run, Training, module_name
@@ -20,7 +19,7 @@ from neumix.settings import parse
 __all__ = [
     "code",
     "compared_now",
-    "declaration",
+    "content",
     "deviation_files",
     "evaluation_code",
     "expected_outputs",
@@ -94,10 +93,10 @@ def manifests(catalogue: Catalogue, run: Run) -> list[str]:
     return [f"data/{name}/SHA256SUMS" for name in names if name in catalogue.datasets]
 
 
-def declaration(catalogue: Catalogue, dataset: str) -> dict[str, Any]:
-    """Return what config/datasets.yaml says of a dataset."""
-    plain: dict[str, Any] = TypeAdapter(DatasetDeclaration).dump_python(catalogue.datasets[dataset], mode="json")
-    return plain
+def content(catalogue: Catalogue, dataset: str) -> dict[str, dict[str, Any]]:
+    """Return what decides the content of a dataset's files; not where they come from or what is said of them."""
+    files = catalogue.datasets[dataset].files
+    return {file.name: {key: getattr(file, key) for key in ("size", "sha256", "md5", "wrapper_md5")} for file in files}
 
 
 def item_runs(catalogue: Catalogue, item: str) -> list[str]:

@@ -113,13 +113,12 @@ def fetch(job: Job, mirrors: Sequence[str]) -> None:
         mirrors: folders and URLs from the configuration; the one in $NEUMIX_DATA_MIRROR is tried before them. Where the
             bytes come from decides nothing, so it is no parameter of the rule.
     """
-    from neumix.data.declarations import DatasetDeclaration
+    from neumix.data.declarations import load_declarations
     from neumix.data.fetch import fetch as fetch_files
-    from neumix.settings import parse
 
     with job._logged():
         name, mirrors = job.id, [os.environ.get("NEUMIX_DATA_MIRROR", ""), *mirrors]
-        declaration = parse(DatasetDeclaration, job.parameters["declaration"], f"config/datasets.yaml: {name}")
+        declaration = load_declarations(Path("config/datasets.yaml"))[name]
         fetch_files(name, declaration, Path("data"), mirrors)
 
 

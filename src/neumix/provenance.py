@@ -110,7 +110,8 @@ class Recorder:
             attempt["ended"] = None
         self.attempts.parent.mkdir(parents=True, exist_ok=True)
         with self.attempts.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(attempt) + "\n")
+            # Begin with a new line: the note before may have been cut short by a kill or a full disk.
+            stream.write("\n" + json.dumps(attempt) + "\n")
 
     def _earlier(self) -> list[dict[str, Any]]:
         """Return the attempts before this one; one that never noted its end was killed."""
@@ -137,6 +138,10 @@ def read_record(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not a run record: {error}; delete it and run the pipeline again") from None
     if not isinstance(content, dict) or "format" not in content:
         raise ValueError(f"{path}: not a run record: it has no 'format'; delete it and run the pipeline again")
+    if not isinstance(content["format"], int):
+        raise ValueError(
+            f"{path}: 'format' is {content['format']!r}, not a number; delete it and run the pipeline again"
+        )
     if content["format"] > FORMAT:
         raise ValueError(f"{path}: format {content['format']} is newer than {FORMAT}, the newest known; update neumix")
     return content

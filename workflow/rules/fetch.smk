@@ -12,7 +12,7 @@ rule fetch:
         mem_mb=500,
         runtime=60,
     params:
-        declaration=lambda wildcards: dag.declaration(CATALOGUE, wildcards.dataset),
+        content=lambda wildcards: dag.content(CATALOGUE, wildcards.dataset),
     message:
         "Fetching {wildcards.dataset}"
     script:

@@ -26,6 +26,7 @@ __all__ = [
     "table_components",
     "table_identifiability",
     "table_labels",
+    "table_labels_used",
     "table_prior",
     "table_uncertainty",
 ]
@@ -50,6 +51,12 @@ _INPUTS = {
     "checkerboard/centred": "centred, from -2 to 2",
 }
 _RECOVERED = 0.05
+_TRAINED_ON = {
+    "seeding": "noisy labels",
+    "pairs": "noisy labels, then pairs",
+    "hybrid": "noisy labels and pairs at once",
+    "clean": "clean labels",
+}
 _MIXTURES = {
     "two_gaussians/main": "two Gaussians",
     "checkerboard/main": "checkerboard",
@@ -141,6 +148,25 @@ def table_prior(results: Results) -> pd.DataFrame:
     weight = next(iter(runs.values())).values("true_weight_1")[0]
     true = dict(zip(rows[0], ("(true mixture)", f"{weight:g}", _DASH, "1", _DASH, "0"), strict=True))
     return pd.DataFrame([*rows, true])
+
+
+def table_labels_used(results: Results) -> pd.DataFrame:
+    """Return the accuracy on single images after every stage of training, by what it trained on."""
+    found = {
+        stage: (name, results[name].values(f"accuracy_{stage}"))
+        for name in results.runs
+        for stage in results[name].parameters["stages"]
+    }
+    over = _over(*(accuracy for _, accuracy in found.values()))
+    return pd.DataFrame(
+        {
+            "Trained on": _TRAINED_ON[stage],
+            "Run": found[stage][0],
+            f"Accuracy in % ({over})": _spread(found[stage][1], 2),
+        }
+        for stage in _TRAINED_ON
+        if stage in found
+    )
 
 
 def table_checkerboard(results: Results) -> pd.DataFrame:
