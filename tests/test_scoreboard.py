@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neumix.comparison import COLUMNS, JUDGED, VERDICTS, Measured, compare
+from neumix.formatting import format_number
 from neumix.published import read_margins, read_published
-from neumix.scoreboard import BEGIN, END, format_number, render_readme, scoreboard
+from neumix.scoreboard import BEGIN, END, render_readme, scoreboard
 
 CONFIG = Path(__file__).parents[1] / "config"
 README = f"# Title\n\nBefore.\n\n{BEGIN}\nold\n{END}\n\nAfter.\n"

@@ -18,11 +18,9 @@ from typing import Any, Self
 import psutil
 
 from neumix.files import sha256, write_text
+from neumix.records import FORMAT
 
-__all__ = ["FORMAT", "Recorder", "git_state", "machine", "read_record"]
-
-FORMAT = 1
-"""Version of the record's layout; readers refuse newer ones."""
+__all__ = ["Recorder", "git_state", "machine"]
 
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib", "safetensors", "snakemake")
 _CODE = ("src", "workflow", "config", "Snakefile", "requirements.lock")
@@ -124,27 +122,6 @@ class Recorder:
             notes[note["started"]] = note
         notes.pop(self._started.isoformat(), None)
         return [{**note, "state": "killed"} if note["state"] == "running" else note for note in notes.values()]
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """Read a run record.
-
-    Raises:
-        ValueError: it is not a record, or of a newer format than this version knows.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not a run record: {error}; delete it and run the pipeline again") from None
-    if not isinstance(content, dict) or "format" not in content:
-        raise ValueError(f"{path}: not a run record: it has no 'format'; delete it and run the pipeline again")
-    if not isinstance(content["format"], int):
-        raise ValueError(
-            f"{path}: 'format' is {content['format']!r}, not a number; delete it and run the pipeline again"
-        )
-    if content["format"] > FORMAT:
-        raise ValueError(f"{path}: format {content['format']} is newer than {FORMAT}, the newest known; update neumix")
-    return content
 
 
 def git_state() -> dict[str, Any]:

@@ -13,7 +13,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from neumix.files import atomic_path, write_text
-from neumix.provenance import read_record
+from neumix.records import read_record
 
 __all__ = ["Measurement", "Results", "RunFiles", "RunResult", "read_metrics", "write_history", "write_measurement"]
 

@@ -11,6 +11,7 @@ from neumix.settings import STRICT
 __all__ = ["Stage"]
 
 Positive = Annotated[int, Field(gt=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -36,7 +37,7 @@ class Stage:
     split: str = "train"
     validation: str | None = None
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
     patience: Positive | None = None
 

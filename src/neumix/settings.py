@@ -118,6 +118,8 @@ def _fields_at(kind: object, location: Sequence[Any]) -> Iterator[str]:
             yield from fields
         elif location[0] in fields:
             yield from _fields_at(fields[location[0]], location[1:])
+        elif any(location[0] in typing.get_args(field) for field in fields.values()):  # the tag of a tagged union
+            yield from _fields_at(option, location[1:])
 
 
 def _options(kind: object) -> Iterator[object]:

@@ -5,14 +5,27 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pydantic
 from numpy.typing import NDArray
+from pydantic.dataclasses import dataclass
 
 from neumix.data.dataset import Dataset, Field, Split
 from neumix.data.pixels import to_grey
+from neumix.settings import STRICT
 
-__all__ = ["ImageName", "TestFraction", "sample_image", "split_by_class"]
+__all__ = ["ImageName", "SplitConfig", "TestFraction", "sample_image", "split_by_class"]
 
 ImageName = Literal["china", "flower"]
 TestFraction = Annotated[float, pydantic.Field(ge=0.1, le=0.5)]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SplitConfig:
+    """How the points are split.
+
+    Arguments:
+        test_fraction: share of each class that is for testing.
+    """
+
+    test_fraction: TestFraction = 0.25
 
 
 def split_by_class(x: NDArray[np.generic], y: NDArray[np.generic], test_fraction: float, label: str) -> Dataset:

@@ -3,24 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic.dataclasses import dataclass
-
 from neumix.data.dataset import Dataset
-from neumix.data.embedded import TestFraction, split_by_class
-from neumix.settings import STRICT
+from neumix.data.embedded import SplitConfig as Config
+from neumix.data.embedded import split_by_class
 
 __all__ = ["Config", "load", "sources"]
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Config:
-    """How the points are split.
-
-    Arguments:
-        test_fraction: share of each class that is for testing.
-    """
-
-    test_fraction: TestFraction = 0.25
 
 
 def sources(config: Config) -> tuple[str, ...]:

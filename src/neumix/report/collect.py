@@ -9,8 +9,9 @@ import neumix
 from neumix import catalogue as catalogues
 from neumix.catalogue import Catalogue, Item, Paper, Settings
 from neumix.comparison import read_comparison
-from neumix.provenance import git_state, read_record
+from neumix.provenance import git_state
 from neumix.published import Deviation
+from neumix.records import read_record
 from neumix.report.build import build
 from neumix.report.inputs import DeviationInput, ItemInput, PaperInput, ReportInputs, RunInput
 from neumix.results import RunFiles, read_metrics

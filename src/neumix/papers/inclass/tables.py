@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from neumix.formatting import format_number
 from neumix.mixtures import Linear, Normal, ProductMixture, Uniform
 from neumix.papers.inclass.readings import (
     Band,
@@ -15,7 +16,6 @@ from neumix.papers.inclass.readings import (
     weight_range,
 )
 from neumix.results import Results
-from neumix.scoreboard import format_number
 
 __all__ = [
     "table1",
