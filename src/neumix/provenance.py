@@ -107,9 +107,10 @@ class Recorder:
         if state == "running":
             attempt["ended"] = None
         self.attempts.parent.mkdir(parents=True, exist_ok=True)
+        # The note before may have been cut short by a kill or a full disk; it must not swallow this one.
+        cut_short = self.attempts.exists() and self.attempts.read_bytes()[-1:] not in (b"", b"\n")
         with self.attempts.open("a", encoding="utf-8") as stream:
-            # Begin with a new line: the note before may have been cut short by a kill or a full disk.
-            stream.write("\n" + json.dumps(attempt) + "\n")
+            stream.write(("\n" if cut_short else "") + json.dumps(attempt) + "\n")
 
     def _earlier(self) -> list[dict[str, Any]]:
         """Return the attempts before this one; one that never noted its end was killed."""
