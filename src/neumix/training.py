@@ -203,15 +203,9 @@ class _Loop:
             stop = bool(received)
             if stop or len(pending) == _CHECK_EVERY or self.step == steps or self.checkpointer.due():
                 self._account(phase, pending)
-                if stop or (self.step < steps and self.checkpointer.due()):
-                    self._save(started)
+                saved = self._save(started) if stop or (self.step < steps and self.checkpointer.due()) else False
                 if stop:
-                    log.warning(
-                        "%s: signal %d; checkpoint written to %s",
-                        self.name,
-                        received[0],
-                        self.checkpointer.folder,
-                    )
+                    log.warning("%s: ended by signal %d, %s", self.name, received[0], _kept(self.checkpointer, saved))
                     raise Interrupted
         self._end_epoch(phase, steps, started)
 
@@ -222,14 +216,10 @@ class _Loop:
         if not torch.isfinite(losses).all():
             first, seed = (~torch.isfinite(losses)).nonzero()[0].tolist()
             step = self.step - len(losses) + first + 1
-            checkpoint = self.checkpointer.newest
-            kept = (
-                f"the last finite checkpoint is {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
-            )
             raise NonFiniteLossError(
                 f"{self.name}: loss is {losses[first, seed].item()} in stage '{phase.name}', "
-                f"epoch {self.epoch + 1}, step {step}, seed {self.seeds[seed]}; nothing was written; {kept}; "
-                "try a smaller learning_rate or check the data"
+                f"epoch {self.epoch + 1}, step {step}, seed {self.seeds[seed]}; nothing was written; "
+                f"{_kept(self.checkpointer)}; try a smaller learning_rate or check the data"
             )
         # One by one, so that where the checks fall does not change the rounding of the sum.
         for row in losses:
@@ -268,7 +258,8 @@ class _Loop:
         self.position += 1
         self.epoch = 0
 
-    def _save(self, started: float) -> None:
+    def _save(self, started: float) -> bool:
+        """Write a checkpoint; return whether that succeeded."""
         self.seconds = time.monotonic() - started
         tensors = {f"model/{key}": value for key, value in self.model.state_dict().items()}
         for index, state in self.optimizer.state_dict()["state"].items():
@@ -278,7 +269,7 @@ class _Loop:
         best = {f"best/{key}": value for key, value in self.best.tensors().items()} if self.best else {}
         tensors |= {"loss_sum": self.loss_sum, **best}
         state = {key: getattr(self, key) for key in ("position", "epoch", "step", "seconds", "resumes", "history")}
-        self.checkpointer.save(Checkpoint(tensors, state))
+        return self.checkpointer.save(Checkpoint(tensors, state))
 
     def _restore(self) -> bool:
         checkpoint = self.checkpointer.load()
@@ -323,6 +314,13 @@ def _row(phase: Phase, epoch: int, step: int, seconds: float, loss: Tensor, held
     if held_out is not None:
         row |= {f"held_out_{index}": value for index, value in enumerate(held_out.tolist())}
     return row
+
+
+def _kept(checkpointer: Checkpointer, saved: bool = False) -> str:
+    """Return what is left of the progress, for a message."""
+    if not checkpointer.newest.exists():
+        return "there is no checkpoint yet"
+    return f"the {'new' if saved else 'last'} checkpoint is {checkpointer.newest}"
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
