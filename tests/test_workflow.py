@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psutil
 import pytest
 from filelock import FileLock
@@ -340,3 +341,18 @@ def test_another_hash_fetches_again(fetched: Pipeline, tmp_path: Path) -> None:
     pipeline = fetched.copy(tmp_path / "pipeline")
     pipeline.edit(lambda datasets: datasets["dice-rolls"]["files"][0].update(sha256="0" * 64), "config/datasets.yaml")
     assert pipeline.plan(ROLLS) == {"Fetching dice-rolls"}
+
+
+def test_a_selection_is_complete_after_its_first_run(finished: Pipeline, tmp_path: Path) -> None:
+    """Papers that are not selected are listed as not run, without a file of their own that would count as kept."""
+    pipeline = finished.copy(tmp_path / "pipeline")
+    comparison = pipeline.results / "comparison"
+    for path in comparison.iterdir():
+        if path.stem != "inclass":
+            path.unlink()
+    pipeline.run("--config", "papers=inclass")
+    assert pipeline.plan("--config", "papers=inclass") == set()
+    assert {path.stem for path in comparison.iterdir()} == {"inclass"}
+    merged = pd.read_csv(pipeline.results / "comparison.csv")
+    assert len(merged) == len(pd.read_csv(finished.results / "comparison.csv"))
+    assert set(merged[merged["paper"] != "inclass"]["verdict"]) <= {"not_run", "cited"}

@@ -18,7 +18,6 @@ from neumix.settings import parse
 
 __all__ = [
     "code",
-    "compared_now",
     "content",
     "deviation_files",
     "evaluation_code",
@@ -136,11 +135,6 @@ def deviation_files(slug: str) -> list[str]:
     return [path.as_posix()] if path.exists() else []
 
 
-def compared_now(catalogue: Catalogue) -> list[str]:
-    """Return the papers to compare now: the selected ones, and those with no comparison on disk to keep."""
-    return [slug for slug in catalogue.papers if slug in catalogue.selected or slug not in kept(catalogue)]
-
-
 def kept(catalogue: Catalogue) -> dict[str, str]:
     """Return the hash of the comparison on disk of each paper that is not selected now."""
     return {
@@ -164,7 +158,7 @@ def selected_items(catalogue: Catalogue) -> list[str]:
 def expected_outputs(catalogue: Catalogue) -> list[str]:
     """Return everything that a reader of the selected papers expects to find."""
     root = _root(catalogue).as_posix()
-    comparisons = [f"{root}/comparison/{slug}.csv" for slug in catalogue.papers]
+    comparisons = [f"{root}/comparison/{slug}.csv" for slug in catalogue.selected]
     return [*selected_items(catalogue), *comparisons, f"{root}/comparison.csv", f"{root}/report/index.html"]
 
 

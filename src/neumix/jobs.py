@@ -226,13 +226,25 @@ def compare(job: Job) -> None:
 
 
 def merge(job: Job) -> None:
-    """Join the papers' comparisons into one, those of papers that are not selected now as they stand."""
+    """Join the papers' comparisons into one.
+
+    A paper that is not selected now keeps the comparison on disk; without one, its values are listed as not run.
+    """
     import pandas as pd
 
-    from neumix.comparison import read_comparison, write_comparison
+    from neumix.comparison import compare, read_comparison, write_comparison
+    from neumix.published import read_deviations, read_margins, read_published
 
+    margins = read_margins(job.inputs["margins"][0])
     with job.recorded():
-        parts = [read_comparison(Path(path)) for path in job.parameters["parts"]]
+        parts = []
+        for published in job.inputs["published"]:
+            part = job.root / "comparison" / published.name
+            if published.stem in job.parameters["papers"]:
+                parts.append(read_comparison(part))
+            else:
+                deviations = read_deviations(Path("config/deviations") / f"{published.stem}.yaml")
+                parts.append(compare(read_published(published), margins, {}, deviations, job.scale))
         write_comparison(pd.concat(parts, ignore_index=True), job.outputs["comparison"])
 
 

@@ -28,7 +28,10 @@ rule compare:
 
 rule merge:
     input:
-        selected=expand(f"{RESULTS}/comparison/{{paper}}.csv", paper=dag.compared_now(CATALOGUE)),
+        selected=expand(f"{RESULTS}/comparison/{{paper}}.csv", paper=CATALOGUE.selected),
+        published=expand("config/published/{paper}.csv", paper=list(CATALOGUE.papers)),
+        margins="config/margins.yaml",
+        code=dag.code("neumix.comparison"),
     output:
         comparison=f"{RESULTS}/comparison.csv",
         record=f"{RESULTS}/comparison.json",
@@ -43,9 +46,9 @@ rule merge:
         mem_mb=500,
         runtime=10,
     params:
-        parts=expand(f"{RESULTS}/comparison/{{paper}}.csv", paper=list(CATALOGUE.papers)),
         # Papers that are not selected now keep the comparison that is on disk; its hash triggers a new merge.
         kept=dag.kept(CATALOGUE),
+        papers=[*CATALOGUE.selected, *dag.kept(CATALOGUE)],
     message:
         "Joining the comparisons of all papers"
     script:
