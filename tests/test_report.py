@@ -17,10 +17,10 @@ import report_fixture
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neumix.comparison import COLUMNS
 from neumix.report import DeviationInput, ItemInput, ReportInputs, RunInput, build
 from neumix.report.charts import band, learning_curves
 from neumix.report.formatting import decimals_of, duration, mean_decimals, number, seed_list
-from neumix.report.inputs import COLUMNS
 from neumix.report.scoreboard import VERDICTS, rows, summarise
 
 VOID = {"meta", "link", "br", "wbr", "img", "input", "col", "hr"}

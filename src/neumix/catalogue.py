@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,9 @@ from neumix.settings import STRICT, CatalogueError, nearest, parse, read_yaml
 __all__ = ["Catalogue", "Item", "Paper", "Settings", "Value", "load", "load_settings"]
 
 Scale = Literal["smoke", "laptop", "paper"]
+
+TABLE_FORMATS = ("csv", "md", "tex", "html")
+FIGURE_FORMATS = ("svg", "png")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -61,6 +64,16 @@ class Item:
     runs: tuple[str, ...] = ()
     beyond_paper: bool = False
     exact: bool = False
+
+    def paths(self, root: Path, id_: str) -> dict[str, Path]:
+        """Return the rendered files by format.
+
+        Arguments:
+            root: results/<scale>.
+            id_: `paper.item`.
+        """
+        folder, formats = ("tables", TABLE_FORMATS) if self.kind == "table" else ("figures", FIGURE_FORMATS)
+        return {name: root / folder / f"{id_}.{name}" for name in formats}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -170,11 +183,6 @@ class Catalogue:
         item, available = self.item(id_), self.papers[id_.partition(".")[0]].runs
         runs = [] if item.exact else [available[run] for run in item.runs if run in available]
         return budget_note([run.budget for run in runs], [run.dataset for run in runs], self.settings.scale)
-
-    def items(self, paper: str, *kinds: str) -> Iterator[str]:
-        """Yield ids, `paper.item`, of a paper's tables or figures."""
-        items = self.papers[paper].file.items
-        yield from (f"{paper}.{name}" for name, item in items.items() if item.kind in kinds)
 
 
 def load_settings(content: Mapping[str, Any], where: str = "config/config.yaml") -> Settings:

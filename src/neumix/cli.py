@@ -1,4 +1,4 @@
-"""The command line: check the catalogue, fetch data, rebuild the report and the scoreboard."""
+"""The command line: check the catalogue and the outputs, rebuild the report and the scoreboard."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from neumix.settings import CatalogueError
 
-__all__ = ["app"]
+__all__ = ["app", "run"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -80,7 +80,7 @@ def run() -> None:
     """Run the command line; errors meant for a reader come without a traceback."""
     try:
         app()
-    except (CatalogueError, FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:
         typer.echo(f"neumix: {error}", err=True)
         raise SystemExit(1) from None
 

@@ -15,6 +15,7 @@ from scipy.special import stdtrit
 
 from neumix.files import atomic_path
 from neumix.published import Deviation, Margin, PublishedValue, margin_for
+from neumix.run import Budget
 from neumix.settings import CatalogueError, nearest
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "JUDGED",
     "LEVEL",
     "VERDICTS",
-    "Budget",
     "Estimate",
     "Measured",
     "Verdict",
@@ -36,7 +36,6 @@ __all__ = [
 ]
 
 Verdict = Literal["equivalent", "better", "worse", "inconclusive", "not_run", "cited", "not_judged"]
-Budget = Literal["full", "reduced", "stand_in"]
 
 VERDICTS: tuple[Verdict, ...] = typing.get_args(Verdict)
 JUDGED: tuple[Verdict, ...] = ("equivalent", "better", "worse", "inconclusive")

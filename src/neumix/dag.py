@@ -40,8 +40,6 @@ __all__ = [
     "values",
 ]
 
-_SETTINGS = ("scale", "papers", "device", "mirrors")
-
 
 def open_catalogue(root: Path, config: Mapping[str, Any]) -> Catalogue:
     """Read the catalogue for the settings in Snakemake's `config`, checked against the code.
@@ -117,8 +115,6 @@ def item_arrays(catalogue: Catalogue, item: str) -> list[str]:
 def values(catalogue: Catalogue, slug: str) -> dict[str, dict[str, str]]:
     """Return where each published value's reproduction is found, for the values that this scale measures."""
     paper = catalogue.papers[slug]
-    if slug not in catalogue.selected:
-        return {}
     found = {id_: value for id_, value in paper.file.values.items() if value.run in paper.runs}
     return {id_: _value(paper.runs[value.run], value.metric) for id_, value in found.items()}
 
@@ -146,13 +142,9 @@ def kept(catalogue: Catalogue) -> dict[str, str]:
 
 def selected_items(catalogue: Catalogue) -> list[str]:
     """Return every format of every table and figure of the selected papers."""
-    root = _root(catalogue).as_posix()
-    tables = [id_ for slug in catalogue.selected for id_ in catalogue.items(slug, "table")]
-    drawn = [id_ for slug in catalogue.selected for id_ in catalogue.items(slug, "figure", "diagram")]
-    return [
-        *(f"{root}/tables/{id_}.{kind}" for id_ in tables for kind in ("csv", "md", "tex", "html")),
-        *(f"{root}/figures/{id_}.{kind}" for id_ in drawn for kind in ("svg", "png")),
-    ]
+    root = _root(catalogue)
+    ids = (f"{slug}.{name}" for slug in catalogue.selected for name in catalogue.papers[slug].file.items)
+    return [path.as_posix() for id_ in ids for path in catalogue.item(id_).paths(root, id_).values()]
 
 
 def expected_outputs(catalogue: Catalogue) -> list[str]:

@@ -9,9 +9,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from neumix.provenance import Recorder
+
+if TYPE_CHECKING:
+    from neumix.published import Deviation
 
 __all__ = ["Job", "compare", "evaluate", "fetch", "merge", "render_figure", "render_table", "report", "train"]
 
@@ -64,30 +67,32 @@ class Job:
         """Folder of the scale's results."""
         return Path("results") / self.scale
 
+    @property
+    def made(self) -> dict[str, Path]:
+        """Outputs but for the record of the job."""
+        return {name: path for name, path in self.outputs.items() if name != "record"}
+
     @contextlib.contextmanager
     def recorded(self, parameters: Mapping[str, Any] | None = None, seeds: Sequence[int] = ()) -> Iterator[Recorder]:
         """Log to the job's file, record the job in its output `record`, and end on an error with its message."""
-        attempts = self.root / "attempts" / self.kind / f"{self.id}.jsonl"
-        outputs = [path for name, path in self.outputs.items() if name != "record"]
-        given = parameters if parameters is not None else self.parameters
-        with self._logged():
-            recorder = Recorder(
-                self.kind,
-                self.id,
-                self.outputs["record"],
-                attempts,
-                self.scale,
-                given,
-                self.inputs,
-                outputs,
-                seeds,
-                self.threads,
-            )
-            with recorder:
-                yield recorder
+        recorder = Recorder(
+            kind=self.kind,
+            id=self.id,
+            record=self.outputs["record"],
+            attempts=self.root / "attempts" / self.kind / f"{self.id}.jsonl",
+            scale=self.scale,
+            parameters=self.parameters if parameters is None else parameters,
+            inputs=self.inputs,
+            outputs=list(self.made.values()),
+            seeds=seeds,
+            threads=self.threads,
+        )
+        with self.logged(), recorder:
+            yield recorder
 
     @contextlib.contextmanager
-    def _logged(self) -> Iterator[None]:
+    def logged(self) -> Iterator[None]:
+        """Log to the job's file, and end on an error with its message."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         logging.basicConfig(
             level=logging.INFO,
@@ -116,7 +121,7 @@ def fetch(job: Job, mirrors: Sequence[str]) -> None:
     from neumix.data.declarations import load_declarations
     from neumix.data.fetch import fetch as fetch_files
 
-    with job._logged():
+    with job.logged():
         name, mirrors = job.id, [os.environ.get("NEUMIX_DATA_MIRROR", ""), *mirrors]
         declaration = load_declarations(Path("config/datasets.yaml"))[name]
         fetch_files(name, declaration, Path("data"), mirrors)
@@ -179,7 +184,7 @@ def render_table(job: Job) -> None:
 
     with job.recorded():
         frame = _draw(job, "tables")
-        rendering.save_table(frame, job.parameters["note"], _formats(job))
+        rendering.save_table(frame, job.parameters["note"], job.made)
 
 
 def render_figure(job: Job) -> None:
@@ -188,7 +193,7 @@ def render_figure(job: Job) -> None:
 
     with job.recorded(), rendering.style():
         figure = _draw(job, "figures")
-        rendering.save_figure(figure, job.parameters["note"], _formats(job))
+        rendering.save_figure(figure, job.parameters["note"], job.made)
 
 
 def _draw(job: Job, kind: str) -> Any:
@@ -201,14 +206,10 @@ def _draw(job: Job, kind: str) -> Any:
     return getattr(module, item)(Results(job.root, paper, job.parameters["runs"]))
 
 
-def _formats(job: Job) -> dict[str, Path]:
-    return {name: path for name, path in job.outputs.items() if name != "record"}
-
-
 def compare(job: Job) -> None:
     """Compare a paper's published values with what was measured."""
     from neumix.comparison import Measured, compare, write_comparison
-    from neumix.published import read_deviations, read_margins, read_published
+    from neumix.published import read_margins, read_published
     from neumix.results import RunFiles, read_metrics
 
     with job.recorded():
@@ -219,10 +220,18 @@ def compare(job: Job) -> None:
             if metric not in metrics:
                 raise ValueError(f"{id_}: run {run} has no metric '{metric}'; it has {', '.join(sorted(metrics))}")
             measured[id_] = Measured(tuple(metrics[metric]), run, value["budget"], value["dataset"])
-        published = read_published(job.inputs["published"][0])
-        deviations = [entry for path in job.inputs["deviations"] for entry in read_deviations(path)]
+        published = job.inputs["published"][0]
         margins = read_margins(job.inputs["margins"][0])
-        write_comparison(compare(published, margins, measured, deviations, job.scale), job.outputs["comparison"])
+        frame = compare(read_published(published), margins, measured, _deviations(job, published), job.scale)
+        write_comparison(frame, job.outputs["comparison"])
+
+
+def _deviations(job: Job, published: Path) -> "list[Deviation]":
+    """Return the deviations of the paper whose published values these are."""
+    from neumix.published import read_deviations
+
+    files = (path for path in job.inputs["deviations"] if path.stem == published.stem)
+    return [entry for path in files for entry in read_deviations(path)]
 
 
 def merge(job: Job) -> None:
@@ -233,17 +242,17 @@ def merge(job: Job) -> None:
     import pandas as pd
 
     from neumix.comparison import compare, read_comparison, write_comparison
-    from neumix.published import read_deviations, read_margins, read_published
+    from neumix.published import read_margins, read_published
 
-    margins = read_margins(job.inputs["margins"][0])
     with job.recorded():
+        margins = read_margins(job.inputs["margins"][0])
         parts = []
         for published in job.inputs["published"]:
             part = job.root / "comparison" / published.name
             if published.stem in job.parameters["papers"]:
                 parts.append(read_comparison(part))
             else:
-                deviations = read_deviations(Path("config/deviations") / f"{published.stem}.yaml")
+                deviations = _deviations(job, published)
                 parts.append(compare(read_published(published), margins, {}, deviations, job.scale))
         write_comparison(pd.concat(parts, ignore_index=True), job.outputs["comparison"])
 
@@ -252,5 +261,5 @@ def report(job: Job) -> None:
     """Build the HTML report from the results on disk."""
     from neumix.report.collect import build_report
 
-    with job._logged():
+    with job.logged():
         build_report(Path.cwd(), job.scale)

@@ -31,6 +31,7 @@ rule merge:
         selected=expand(f"{RESULTS}/comparison/{{paper}}.csv", paper=CATALOGUE.selected),
         published=expand("config/published/{paper}.csv", paper=list(CATALOGUE.papers)),
         margins="config/margins.yaml",
+        deviations=[path for paper in CATALOGUE.papers for path in dag.deviation_files(paper)],
         code=dag.code("neumix.comparison"),
     output:
         comparison=f"{RESULTS}/comparison.csv",

@@ -1,13 +1,12 @@
 """Collects what the report shows from the catalogue and the results on disk."""
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 import neumix
 from neumix import catalogue as catalogues
-from neumix.catalogue import Catalogue, Item, Paper, Settings
+from neumix.catalogue import Catalogue, Item, Paper
 from neumix.comparison import read_comparison
 from neumix.provenance import git_state
 from neumix.published import Deviation
@@ -18,10 +17,8 @@ from neumix.results import RunFiles, read_metrics
 
 __all__ = ["build_report", "collect"]
 
-_FORMATS = {"table": ("csv", "md", "html", "tex"), "figure": ("svg", "png"), "diagram": ("svg", "png")}
 
-
-def build_report(root: Path, scale: Any) -> None:
+def build_report(root: Path, scale: str) -> None:
     """Build results/<scale>/report from what is on disk, whatever papers were selected last.
 
     Arguments:
@@ -31,7 +28,7 @@ def build_report(root: Path, scale: Any) -> None:
     Raises:
         FileNotFoundError: there is no comparison yet; run the pipeline first.
     """
-    catalogue = catalogues.load(root, Settings(scale=scale), check_modules=False)
+    catalogue = catalogues.load(root, catalogues.load_settings({"scale": scale}), check_modules=False)
     build(collect(root, catalogue), root / "results" / scale / "report")
 
 
@@ -74,7 +71,6 @@ def _paper(results: Path, catalogue: Catalogue, paper: Paper) -> PaperInput:
 def _item(results: Path, catalogue: Catalogue, paper: Paper, name: str, item: Item) -> ItemInput:
     id_ = f"{paper.slug}.{name}"
     runs = [paper.runs[run] for run in item.runs if run in paper.runs]
-    folder = results / ("tables" if item.kind == "table" else "figures")
     return ItemInput(
         id=id_,
         label=item.label,
@@ -85,7 +81,7 @@ def _item(results: Path, catalogue: Catalogue, paper: Paper, name: str, item: It
         beyond_paper=item.beyond_paper,
         stand_in=catalogue.item_note(id_) or None,
         runs=tuple(run.id for run in runs),
-        paths={kind: folder / f"{id_}.{kind}" for kind in _FORMATS[item.kind]},
+        paths=item.paths(results, id_),
     )
 
 

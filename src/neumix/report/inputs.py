@@ -7,14 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-__all__ = ["COLUMNS", "DeviationInput", "ItemInput", "PaperInput", "ReportInputs", "RunInput"]
-
-COLUMNS = (
-    *("id", "paper", "where", "metric", "unit", "better", "published", "published_std", "std_kind"),
-    *("n", "mean", "std", "ci_low", "ci_high", "margin", "verdict", "budget"),
-    *("dataset", "scale", "runs", "deviations"),
-)
-"""Columns that the comparison must have."""
+__all__ = ["DeviationInput", "ItemInput", "PaperInput", "ReportInputs", "RunInput"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +102,7 @@ class ReportInputs:
         scale: `smoke`, `laptop` or `paper`.
         generated_from: git commit of the code.
         version: version of the package.
-        comparison: one row per published number, with `COLUMNS`.
+        comparison: one row per published number, with the columns of `neumix.comparison.COLUMNS`.
         papers: papers in the order in which they are shown.
         runs: runs that the comparison and the items refer to.
     """

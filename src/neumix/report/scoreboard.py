@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from neumix.comparison import COLUMNS, JUDGED
 from neumix.report.charts import Band, band
 from neumix.report.formatting import NOTHING, finite, mean_decimals, number, words
-from neumix.report.inputs import COLUMNS
 from neumix.settings import nearest
 
 __all__ = ["BUDGETS", "VERDICTS", "Row", "Summary", "Verdict", "rows", "summarise"]
@@ -94,7 +94,7 @@ class Row:
     @property
     def judged(self) -> bool:
         """Whether the verdict says something about the result."""
-        return self.verdict.name in ("equivalent", "better", "worse", "inconclusive")
+        return self.verdict.name in JUDGED
 
     @property
     def reproduced(self) -> bool:
