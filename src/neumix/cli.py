@@ -38,11 +38,13 @@ def check(scale: Annotated[str | None, typer.Option(help="one scale; all by defa
 
 
 @app.command()
-def missing(scale: Scale = "smoke") -> None:
+def missing(
+    scale: Scale = "smoke", papers: Annotated[str, typer.Option(help="all, or slugs joined by commas")] = "all"
+) -> None:
     """Fail and say which, if an expected table, figure, comparison or report is not there."""
     from neumix import catalogue, dag
 
-    loaded = catalogue.load(Path(), catalogue.load_settings({"scale": scale}), check_modules=False)
+    loaded = catalogue.load(Path(), catalogue.load_settings({"scale": scale, "papers": papers}), check_modules=False)
     expected = dag.expected_outputs(loaded)
     absent = [path for path in expected if not Path(path).is_file() or not Path(path).stat().st_size]
     if absent:
