@@ -284,7 +284,7 @@ SCALES = ("smoke", "laptop", "paper")
 def test_every_table_and_figure_has_something_to_draw_at_every_scale(scale: str) -> None:
     loaded = load(REPOSITORY, scale=scale)
     for slug in loaded.selected:
-        for id_ in loaded.items(slug, "table", "figure", "diagram"):
+        for id_ in loaded.items(slug):
             assert dag.item_runs(loaded, id_) or not loaded.item(id_).runs, id_
 
 
@@ -437,7 +437,7 @@ def test_the_whole_pipeline_can_be_planned(pipeline: Pipeline, scale: str) -> No
     loaded = load(REPOSITORY, scale=scale)
     runs = [run.id for slug in loaded.selected for run in loaded.papers[slug].runs.values()]
     assert {f"{verb} {run}" for run in runs for verb in ("Training", "Measuring")} <= planned
-    items = [item for slug in loaded.selected for item in loaded.items(slug, "table", "figure", "diagram")]
+    items = [item for slug in loaded.selected for item in loaded.items(slug)]
     assert {f"Rendering {item}" for item in items} <= planned
     assert "Building the report" in planned
 

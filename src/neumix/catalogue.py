@@ -184,6 +184,10 @@ class Catalogue:
         runs = [] if item.exact else [available[run] for run in item.runs if run in available]
         return budget_note([run.budget for run in runs], [run.dataset for run in runs], self.settings.scale)
 
+    def items(self, paper: str) -> tuple[str, ...]:
+        """Return the ids, `paper.item`, of a paper's tables and figures."""
+        return tuple(f"{paper}.{name}" for name in self.papers[paper].file.items)
+
 
 def load_settings(content: Mapping[str, Any], where: str = "config/config.yaml") -> Settings:
     """Read the user's settings; unknown keys are errors.

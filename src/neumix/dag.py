@@ -143,7 +143,7 @@ def kept(catalogue: Catalogue) -> dict[str, str]:
 def selected_items(catalogue: Catalogue) -> list[str]:
     """Return every format of every table and figure of the selected papers."""
     root = _root(catalogue)
-    ids = (f"{slug}.{name}" for slug in catalogue.selected for name in catalogue.papers[slug].file.items)
+    ids = (id_ for slug in catalogue.selected for id_ in catalogue.items(slug))
     return [path.as_posix() for id_ in ids for path in catalogue.item(id_).paths(root, id_).values()]
 
 
