@@ -1,4 +1,4 @@
-"""Batches of several seeds against naive indexing: every point once, in order, from any batch on."""
+"""Batches and all points of several seeds against naive indexing: every point once, in order, from any batch on."""
 
 import math
 
@@ -109,3 +109,44 @@ def test_an_expanded_order_is_accepted():
 def test_nothing_is_left_after_the_last_batch(points):
     split = Split({"row": Field(np.arange(points))})
     assert list(DeviceSplit(split, 1, CPU).batches(make_order(0, 1, points), 4, math.ceil(points / 4))) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 3), st.integers(1, 20))
+def test_all_points_equal_those_that_each_seed_sees(seed, seeds, points):
+    split = make_split(seed, seeds, points)
+    found = DeviceSplit(split, seeds, CPU).points()
+    assert found.keys() == split.fields.keys()
+    for name, field in split.fields.items():
+        expected = np.stack([field.of_seed(s) for s in range(seeds)])
+        assert expected.shape == (seeds, points, *field.shape)
+        assert torch.from_numpy(expected).dtype == found[name].dtype
+        np.testing.assert_array_equal(found[name].numpy(), expected)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+def test_all_points_have_the_shape_of_one(shape):
+    rows = np.zeros((2, 5), dtype=np.int64)
+    fields = {
+        "shared": Field(np.zeros((5, *shape))),
+        "per_seed": Field(np.zeros((2, 5, *shape)), per_seed=True),
+        "pool": Field(np.zeros((4, *shape)), rows),
+    }
+    for values in DeviceSplit(Split(fields), 2, CPU).points().values():
+        assert values.shape == (2, 5, *shape)
+
+
+def test_points_that_all_seeds_share_are_held_once():
+    split = DeviceSplit(make_split(0, 3, 11), 3, CPU)
+    shared, per_seed = (split.points()[name] for name in ("shared", "per_seed"))
+    assert shared.untyped_storage().nbytes() == 11 * 2 * 4  # one copy of 11 points of two float32
+    assert shared.data_ptr() == split.fields["shared"].pool.data_ptr()
+    assert shared[0].data_ptr() == shared[2].data_ptr()
+    assert per_seed.data_ptr() == split.fields["per_seed"].pool.data_ptr()
+
+
+def test_all_points_are_those_of_the_batches_in_order():
+    split = DeviceSplit(make_split(3, 2, 13), 2, CPU)
+    batches = list(split.batches(torch.arange(13).expand(2, -1), 4, 0))
+    for name, values in split.points().items():
+        assert torch.equal(torch.cat([batch[name] for batch in batches], 1), values)

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
+from neumix.batching import DeviceSplit
+from neumix.data.dataset import Field, Split
 from neumix.models.inclass import Config, Loss, Model, costs
 from neumix.training import generators
 
@@ -41,6 +43,14 @@ def plain(model: Model, copy: int, x: Tensor, network: int = 0) -> Tensor:
         out = h @ weight[copy] + bias[copy]
         h = out.relu()
     return out.log_softmax(-1)
+
+
+def begin(model: Model, loss: Loss) -> None:
+    """Begin a stage as the training loop does."""
+    split = Split({"x": Field(np.zeros((4, model.n_variates), dtype=np.float32))})
+    points = DeviceSplit(split, model.n_seeds, torch.device("cpu"))
+    with torch.no_grad():
+        model.begin_stage(loss, points, generators(range(model.n_seeds), "begin"))
 
 
 def gradients(model: Model, loss: Tensor) -> list[Tensor]:
@@ -243,13 +253,13 @@ def test_moving_averages_are_kept_while_training_and_forgotten_between_stages():
     with torch.no_grad():
         model.loss({"x": draw(3, 20, 2, seed=2)}, loss, [])  # scoring leaves them alone
     assert all(torch.equal(model.state_dict()[key], value) for key, value in state.items())
-    model.begin_stage()
+    begin(model, loss)
     assert not any(model.state_dict()[key].any() for key in state)
 
 
 def test_multi_label_nets_have_no_averages_to_forget():
     model = make((2, 2), components=(2, 3))
-    model.begin_stage()
+    begin(model, Loss(name="neg_tc"))
     assert not any(key in model.state_dict() for key in ("phi", "aux", "seen"))
 
 

@@ -17,6 +17,7 @@ class DeviceField:
     """A field on the device, gathered for many batches at once."""
 
     def __init__(self, field: Field, n_seeds: int, device: torch.device) -> None:
+        self.n_seeds, self.per_seed = n_seeds, field.per_seed
         values = torch.from_numpy(field.values).to(device)
         self.pool = values.flatten(0, 1) if field.per_seed else values
         self.rows = None if field.rows is None else torch.from_numpy(field.rows).to(device).flatten(0, 1)
@@ -24,6 +25,14 @@ class DeviceField:
         offsets = torch.arange(n_seeds, device=device) * len(field) if per_seed else torch.zeros(n_seeds, device=device)
         self.offsets = offsets.long()[None, :, None]
         self.point_bytes = math.prod(field.shape) * values.element_size()
+
+    @property
+    def points(self) -> Tensor:
+        """All points, (S, N, ...); shared ones are not copied."""
+        if self.rows is None and not self.per_seed:
+            return self.pool.expand(self.n_seeds, *self.pool.shape)
+        points = self.pool if self.rows is None else self.pool[self.rows]
+        return points.view(self.n_seeds, -1, *points.shape[1:])
 
     def take(self, index: Tensor) -> Tensor:
         """Map indices (K, S, B) to points (K, S, B, ...)."""
@@ -41,6 +50,10 @@ class DeviceSplit:
 
     def __len__(self) -> int:
         return self.length
+
+    def points(self) -> dict[str, Tensor]:
+        """Return all points of every field, (S, N, ...)."""
+        return {name: field.points for name, field in self.fields.items()}
 
     def batches(self, order: Tensor, size: int, start: int) -> Iterator[dict[str, Tensor]]:
         """Yield batches of fields (S, B, ...) in the given order of points (S, N), from batch `start` on."""

@@ -72,7 +72,7 @@ class TrainedRun:
         return data_settings(self.run)
 
     def model(self, stage: str | None = None) -> Any:
-        """Return the model as it was at the end of a stage, by default the last one.
+        """Return the model as it was at the end of a stage, by default the last one, or at a snapshot, `stage@epoch`.
 
         The result is of the run's own model class, which the caller knows.
         """

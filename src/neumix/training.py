@@ -19,6 +19,7 @@ from neumix.checkpoint import Checkpoint, Checkpointer
 from neumix.data.dataset import Dataset
 from neumix.early_stopping import EarlyStopping
 from neumix.models.base import BatchedModel
+from neumix.optimization import clip_gradients, make_optimizer, set_learning_rate
 from neumix.schedule import Stage
 from neumix.seeding import derive
 
@@ -69,7 +70,8 @@ class Trained:
     """Result of a training.
 
     Arguments:
-        weights: state of the model at the end of each stage, by `stage/parameter`.
+        weights: state of the model at the end of each stage, by `stage/parameter`, and at its snapshots, by
+            `stage@epoch/parameter`.
         history: one row for each epoch.
         resumes: how often the training was taken up from a checkpoint.
     """
@@ -171,17 +173,21 @@ class _Loop:
         return Trained(self.finished, self.history, self.resumes)
 
     def _begin(self, phase: Phase) -> None:
-        self.model.begin_stage()
+        with torch.no_grad():
+            self.model.begin_stage(
+                phase.loss, self.splits[phase.stage.split], generators(self.seeds, "begin", phase.name)
+            )
         self._make_optimizer(phase.stage)
         self.best = EarlyStopping.of(phase.stage, self.model)
-        self._begin_epoch(phase)
+        if phase.stage.epochs:
+            self._begin_epoch(phase)
 
     def _make_optimizer(self, stage: Stage) -> None:
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=stage.learning_rate, betas=stage.betas, eps=stage.epsilon, fused=True
-        )
+        if stage.epochs:  # a model that fits itself may have no parameters, which Adam refuses
+            self.optimizer = make_optimizer(self.model.parameters(), stage)
 
     def _begin_epoch(self, phase: Phase) -> None:
+        self.model.begin_epoch(self.epoch)
         self.step = 0
         self.loss_sum.zero_()
         self.noise = generators(self.seeds, "noise", phase.name, self.epoch)
@@ -194,9 +200,11 @@ class _Loop:
         ]
         pending: list[Tensor] = []
         for batch in split.batches(torch.stack(orders), stage.batch_size, self.step):
-            losses = self.model.loss(batch, phase.loss, self.noise)
+            losses = self._loss(phase, batch, self.noise)
             self.optimizer.zero_grad()
             losses.sum().backward()  # type: ignore[no-untyped-call]
+            clip_gradients(self.model.parameters(), len(self.seeds), stage.clip_value, stage.clip_norm)
+            set_learning_rate(self.optimizer, stage.rate(self.epoch, self.epoch * steps + self.step))
             self.optimizer.step()
             self.step += 1
             pending.append(losses.detach())
@@ -208,6 +216,13 @@ class _Loop:
                     log.warning("%s: ended by signal %d, %s", self.name, received[0], _kept(self.checkpointer, saved))
                     raise Interrupted
         self._end_epoch(phase, steps, started)
+
+    def _loss(self, phase: Phase, batch: Mapping[str, Tensor], noise: Sequence[torch.Generator]) -> Tensor:
+        """Return the loss of each seed, (S,), with matrix products in the stage's precision."""
+        if phase.stage.precision == "float32":
+            return self.model.loss(batch, phase.loss, noise)
+        with torch.autocast(self.device.type, getattr(torch, phase.stage.precision)):
+            return self.model.loss(batch, phase.loss, noise).float()
 
     def _account(self, phase: Phase, pending: list[Tensor]) -> None:
         """Add the pending losses to the epoch's sum, unless one of them is not finite."""
@@ -231,8 +246,12 @@ class _Loop:
         if self.best is not None and held_out is not None:
             self.best.update(held_out, self.model)
         self.seconds = time.monotonic() - started
-        self.history.append(_row(phase, self.epoch + 1, self.step, self.seconds, loss, held_out))
+        rate = phase.stage.rate(self.epoch, (self.epoch + 1) * steps - 1)
+        place: Row = {"stage": phase.name, "epoch": self.epoch + 1, "step": self.step}
+        self.history.append(_row({**place, "seconds": round(self.seconds, 3), "learning_rate": rate}, loss, held_out))
         self.epoch += 1
+        if self.epoch in phase.stage.snapshots:
+            self._keep(f"{phase.name}@{self.epoch}")
         if self.epoch < phase.stage.epochs:
             self._begin_epoch(phase)
             if self.checkpointer.due(epoch_ended=True):
@@ -247,16 +266,19 @@ class _Loop:
         total = torch.zeros_like(self.loss_sum)
         for start, batch in enumerate(split.batches(order, size, 0)):
             points = min(size, len(split) - start * size)
-            total += points * self.model.loss(batch, phase.loss, noise)
+            total += points * self._loss(phase, batch, noise)
         return total / len(split)
 
     def _finish(self, phase: Phase) -> None:
         if self.best is not None:
             self.best.restore(self.model)
-        for key, tensor in self.model.state_dict().items():
-            self.finished[f"{phase.name}/{key}"] = tensor.detach().cpu().clone()
+        self._keep(phase.name)
         self.position += 1
         self.epoch = 0
+
+    def _keep(self, name: str) -> None:
+        for key, tensor in self.model.state_dict().items():
+            self.finished[f"{name}/{key}"] = tensor.detach().cpu().clone()
 
     def _save(self, started: float) -> bool:
         """Write a checkpoint; return whether that succeeded."""
@@ -307,9 +329,8 @@ class _Loop:
         self.optimizer.load_state_dict(state)
 
 
-def _row(phase: Phase, epoch: int, step: int, seconds: float, loss: Tensor, held_out: Tensor | None) -> Row:
-    row: Row = {"stage": phase.name, "epoch": epoch, "step": step, "seconds": round(seconds, 3)}
-    row |= {"learning_rate": phase.stage.learning_rate, "loss_mean": loss.mean().item()}
+def _row(place: Row, loss: Tensor, held_out: Tensor | None) -> Row:
+    row = {**place, "loss_mean": loss.mean().item()}
     row |= {f"loss_{index}": value for index, value in enumerate(loss.tolist())}
     if held_out is not None:
         row |= {f"held_out_{index}": value for index, value in enumerate(held_out.tolist())}

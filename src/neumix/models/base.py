@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neumix.batching import DeviceSplit
+
 __all__ = ["BatchedModel"]
 
 
@@ -34,5 +36,16 @@ class BatchedModel(nn.Module, ABC):
             noise: one generator for each seed; anything random is drawn from these.
         """
 
-    def begin_stage(self) -> None:
-        """Prepare for a new stage of training; called once before its first step, not on resuming."""
+    def begin_stage(self, loss: Any, split: DeviceSplit, noise: Sequence[torch.Generator]) -> None:
+        """Prepare for a new stage of training; called once before its first step, without gradients, not on resuming.
+
+        A model that needs no gradient steps fits itself here, in a stage of 0 epochs.
+
+        Arguments:
+            loss: the model module's `Loss`, as parsed from the stage.
+            split: the points to train on.
+            noise: one generator for each seed; anything random is drawn from these.
+        """
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Prepare for an epoch of the stage, counted from 0; called once before its first step, not on resuming."""

@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from neumix.batching import DeviceSplit
 from neumix.models.base import BatchedModel
 from neumix.models.inclass import costs
 from neumix.nn import BatchedMLP
@@ -136,7 +137,7 @@ class Model(BatchedModel):
         """Number of trainable parameters of one seed."""
         return sum(parameter.numel() for parameter in self.parameters()) // self.n_seeds
 
-    def begin_stage(self) -> None:
+    def begin_stage(self, loss: Loss, split: DeviceSplit, noise: Sequence[torch.Generator]) -> None:
         """Forget the moving averages of the stage before."""
         if isinstance(self.config.components, int):
             for buffer in (self.phi, self.aux, self.seen):

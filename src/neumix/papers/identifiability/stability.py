@@ -1,0 +1,196 @@
+"""How far the latent spaces of several fits of one configuration agree."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field as Setting
+from pydantic.dataclasses import dataclass
+
+from neumix.metrics.correlation import (
+    bootstrap_interval,
+    jackknife,
+    ordered_pair_values,
+    pair_values,
+    pairwise,
+    strong_mcc,
+    weak_mcc,
+)
+from neumix.metrics.matching import clustering_accuracy
+from neumix.metrics.mixture_alignment import GaussianMixture, align, dist_aff_l2
+from neumix.mixture_vae import MixtureVAE
+from neumix.papers.identifiability.panels import component_panels
+from neumix.results import Measurement
+from neumix.seeding import numpy_rng
+from neumix.settings import STRICT
+from neumix.trained import TrainedRun, build_model
+
+__all__ = ["DrawSensitivity", "LatentStability", "prior_mixtures"]
+
+Array = NDArray[np.float64]
+Metrics = dict[str, Any]
+
+LABELS = ("y", "component")
+_SHOWN = 2000  # points kept for pictures of latent spaces
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class LatentStability:
+    """MCC and, on request, the affine L2 distance over all pairs of a run's fits.
+
+    The metrics that are compared with the paper hold one jackknife pseudo-value for each fit: their mean is the mean
+    over pairs, and their spread allows for pairs that share a fit. Those ending in `_pairs` hold every pair.
+
+    References:
+        Identifiability, Appendix J.1, Tables 2 and 3.
+
+    Arguments:
+        split: whose points are encoded.
+        dist: whether to compare the learned priors by dist_AffL2.
+        bootstrap: resamples of the fits for an interval of the mean over pairs.
+        panels: samples for each component and reconstructions kept for pictures of the first fit; 0 for none.
+    """
+
+    split: str = "train"
+    dist: bool = False
+    bootstrap: Annotated[int, Setting(gt=0)] = 2000
+    panels: Annotated[int, Setting(ge=0)] = 0
+
+    def __call__(self, trained: TrainedRun) -> Measurement:
+        """Measure a run of at least three fits."""
+        model = trained.model()
+        x = _points(trained, self.split)
+        codes = _codes(model, x)
+        metrics = self._mcc("mcc", codes) | self._reference_points(trained, x)
+        fits = len(codes)
+        metrics |= {"n_pairs": [fits * (fits - 1) // 2], "n_ordered_pairs": [fits * (fits - 1)]}
+        arrays: dict[str, Any] = {}
+        if isinstance(model, MixtureVAE):
+            metrics |= _clusters(trained, self.split, model, codes)
+            if self.dist:
+                metrics |= self._distances(model)
+            if self.panels:
+                arrays |= component_panels(model, x, self.panels)
+        if codes.shape[-1] == 2:
+            arrays["codes"] = codes[:, :_SHOWN].astype(np.float32)
+            arrays["labels"] = _labels(trained, self.split)[:, :_SHOWN]
+        return Measurement(metrics, arrays)
+
+    def _mcc(self, name: str, codes: Array) -> Metrics:
+        metrics: Metrics = {}
+        for kind, score in {"strong": strong_mcc, "weak": weak_mcc}.items():
+            metrics |= self._over_pairs(f"{name}_{kind}", pairwise(score, codes))
+        return metrics
+
+    def _over_pairs(self, name: str, matrix: Array, *, ordered: bool = False) -> Metrics:
+        pairs = ordered_pair_values(matrix) if ordered else pair_values(matrix)
+        interval = bootstrap_interval(matrix, numpy_rng(0, "bootstrap", name), draws=self.bootstrap)
+        return {name: jackknife(matrix), f"{name}_pairs": pairs, f"{name}_bootstrap": interval}
+
+    def _reference_points(self, trained: TrainedRun, x: torch.Tensor) -> Metrics:
+        """Return the MCC of untrained networks, and of the snapshots of the last stage."""
+        untrained = build_model(trained.run, trained.dataset)
+        metrics = self._mcc("untrained_mcc", _codes(untrained, x))
+        name, stage = list(trained.run.stages.items())[-1]
+        for epoch in stage.snapshots:
+            metrics |= self._mcc(f"epoch_{epoch}_mcc", _codes(trained.model(f"{name}@{epoch}"), x))
+        return metrics
+
+    def _distances(self, model: MixtureVAE) -> Metrics:
+        mixtures = prior_mixtures(model)
+        found = np.full((2, len(mixtures), len(mixtures)), np.nan)
+        for i, j in zip(*np.nonzero(~np.eye(len(mixtures), dtype=bool)), strict=True):
+            means, refined = align(mixtures[i], mixtures[j])
+            found[:, i, j] = means.distance, refined.distance
+        return {
+            **self._over_pairs("dist_aff_l2", found[0], ordered=True),
+            **self._over_pairs("dist_aff_l2_refined", found[1], ordered=True),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DrawSensitivity:
+    """Mean over pairs of MCC and dist_AffL2 for every draw of a dataset, each with its own fits.
+
+    References:
+        Identifiability, Table 2, whose datasets are random draws.
+    """
+
+    def __call__(self, trained: TrainedRun) -> Measurement:
+        """Measure a run whose data have `fits_per_draw`."""
+        fits = trained.data.fits_per_draw
+        if fits is None:
+            raise ValueError(f"{trained.run.id}: data.fits_per_draw is needed to tell the draws apart")
+        model = trained.model()
+        codes = _codes(model, _points(trained, "train"))
+        mixtures = prior_mixtures(model)
+        metrics: dict[str, list[float]] = {}
+        for start in range(0, len(codes), fits):
+            group, priors = codes[start : start + fits], mixtures[start : start + fits]
+            found = {
+                "mcc_strong": pair_values(pairwise(strong_mcc, group)),
+                "mcc_weak": pair_values(pairwise(weak_mcc, group)),
+                "dist_aff_l2": _ordered_distances(priors),
+            }
+            for name, values in found.items():
+                metrics.setdefault(name, []).append(float(values.mean()))
+                metrics.setdefault(f"{name}_sd", []).append(float(values.std(ddof=1)))
+        metrics["clustering_accuracy"] = _accuracy(model, codes, _labels(trained, "train"))
+        return Measurement(metrics, {})
+
+
+def prior_mixtures(model: MixtureVAE) -> list[GaussianMixture]:
+    """Return the learned prior of each fit, of one facet."""
+    weights = model.prior.log_weights.double().softmax(-1)[:, 0].numpy()
+    means = model.prior.means.double()[:, 0].numpy()
+    variances = model.prior.log_variances.double().exp()[:, 0].numpy()
+    covariances = variances[..., None] * np.eye(means.shape[-1])
+    return [GaussianMixture(*parts) for parts in zip(weights, means, covariances, strict=True)]
+
+
+def _ordered_distances(mixtures: list[GaussianMixture]) -> Array:
+    pairs = [(p, q) for p in mixtures for q in mixtures if p is not q]
+    return np.array([dist_aff_l2(p, q) for p, q in pairs])
+
+
+def _points(trained: TrainedRun, split: str) -> torch.Tensor:
+    """Return the points that each fit encodes, (S, N, ...), shared ones without a copy."""
+    field, fits = trained.dataset[split]["x"], trained.run.seeds
+    if not field.per_seed and field.rows is None:
+        values = torch.from_numpy(field.values)
+        return values.expand(fits, *values.shape)
+    return torch.from_numpy(np.stack([field.of_seed(seed) for seed in range(fits)]))
+
+
+def _codes(model: Any, x: torch.Tensor) -> Array:
+    codes: Array = model.codes(x).double().numpy()
+    return codes
+
+
+def _labels(trained: TrainedRun, split: str) -> NDArray[np.int64]:
+    """Return the classes of a split's points, (S, N)."""
+    fields: Mapping[str, Any] = trained.dataset[split].fields
+    (name,) = [name for name in LABELS if name in fields]
+    return np.stack([fields[name].of_seed(seed) for seed in range(trained.run.seeds)])
+
+
+def _clusters(trained: TrainedRun, split: str, model: MixtureVAE, codes: Array) -> Metrics:
+    """Return the clustering accuracy in percent, and how many components are used at all."""
+    metrics: Metrics = {"clustering_accuracy": _accuracy(model, codes, _labels(trained, split))}
+    clusters = _assigned(model, codes)
+    metrics["n_components_used"] = [len(np.unique(fit)) for fit in clusters]
+    return metrics
+
+
+def _accuracy(model: MixtureVAE, codes: Array, labels: NDArray[np.int64]) -> list[float]:
+    clusters = _assigned(model, codes)
+    return [100 * float(clustering_accuracy(*fit)) for fit in zip(clusters, labels, strict=True)]
+
+
+def _assigned(model: MixtureVAE, codes: Array) -> NDArray[np.int64]:
+    """Return the most probable component of the first facet, (S, N)."""
+    responsibilities = model.prior.responsibilities(torch.from_numpy(codes).float())
+    assigned: NDArray[np.int64] = responsibilities[:, :, 0].argmax(-1).numpy()
+    return assigned
