@@ -198,6 +198,7 @@ def test_pairwise_scores_every_pair_and_names_the_one_that_fails():
     assert np.all(np.isnan(np.diag(matrix)))
     for i, j in itertools.combinations(range(4), 2):
         assert matrix[i, j] == matrix[j, i] == correlation.strong_mcc(fits[i], fits[j])
+    np.testing.assert_array_equal(correlation.pairwise(correlation.strong_mcc, np.stack(fits)), matrix)
     ordered = correlation.pairwise(lambda a, b: a - 2 * b, [1.0, 10.0, 100.0], symmetric=False)
     np.testing.assert_array_equal(ordered, [[np.nan, -19, -199], [8, np.nan, -190], [98, 80, np.nan]])
     fits[2] = fits[2] * [1, 0]

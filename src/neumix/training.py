@@ -250,6 +250,15 @@ class _Loop:
         place: Row = {"stage": phase.name, "epoch": self.epoch + 1, "step": self.step}
         self.history.append(_row({**place, "seconds": round(self.seconds, 3), "learning_rate": rate}, loss, held_out))
         self.epoch += 1
+        log.info(
+            "%s: %s, epoch %d of %d, mean loss %.6g, %.1f s",
+            self.name,
+            phase.name,
+            self.epoch,
+            phase.stage.epochs,
+            loss.mean().item(),
+            self.seconds,
+        )
         if self.epoch in phase.stage.snapshots:
             self._keep(f"{phase.name}@{self.epoch}")
         if self.epoch < phase.stage.epochs:

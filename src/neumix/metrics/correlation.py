@@ -151,12 +151,12 @@ def fit_cca(first: ArrayLike, second: ArrayLike, dimension: int | None = None) -
     )
 
 
-def pairwise(score: Callable[[Fit, Fit], float], fits: Sequence[Fit], *, symmetric: bool = True) -> Floats:
+def pairwise(score: Callable[[Fit, Fit], float], fits: Sequence[Fit] | Codes, *, symmetric: bool = True) -> Floats:
     """Return the score of every pair of fits, (S, S), NaN on the diagonal.
 
     Arguments:
         score: of two fits.
-        fits: S of them, e.g. their codes (N, M).
+        fits: S of them, e.g. their codes (N, M), or all codes as one array (S, N, M).
         symmetric: score each unordered pair once; otherwise [i, j] is `score(fits[i], fits[j])`.
 
     Raises:

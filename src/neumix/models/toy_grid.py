@@ -115,17 +115,18 @@ def _between(low: Tensor, high: Tensor) -> Tensor:
     """Return the standard normal probability between two points, accurate in both tails."""
     upper = low + high > 0
     low, high = torch.where(upper, -high, low), torch.where(upper, -low, high)
-    return torch.special.ndtr(high) - torch.special.ndtr(low)
+    probability: Tensor = torch.special.ndtr(high) - torch.special.ndtr(low)
+    return probability
 
 
-def densities(x: Tensor, decoder: Tensor, weights: Tensor, means: Tensor, grid: Grid) -> Tensor:
+def densities(grid: Grid, x: Tensor, decoder: Tensor, weights: Tensor, means: Tensor) -> Tensor:
     """Return the density of X under models, (..., X).
 
     Arguments:
+        grid: gives the standard deviations of components and noise.
         x: points, (X,).
         decoder: alpha, beta and pi of both neurons, (..., 3, 2).
         weights, means: of the components, (..., J).
-        grid: gives the standard deviations of components and noise.
     """
     components = component_densities(x, decoder, means, grid.component_sd, grid.noise_sd)
     return (weights[..., None] * components).sum(-2)
@@ -212,7 +213,7 @@ class Model(BatchedModel):
         truths = {name: values.flatten(0, 1) for name, values in split.points().items()}  # (T, ...)
         check_on_grid(self.config.grid, {name: values.cpu().numpy() for name, values in truths.items()})
         x = self.x.to(split.device)
-        true = densities(x, truths["decoder"], truths["weights"], truths["means"], self.config.grid)
+        true = densities(self.config.grid, x, truths["decoder"], truths["weights"], truths["means"])
         self.entropy.copy_((-self.step * torch.special.xlogy(true, true)).sum(-1).reshape(self.entropy.shape))
         lowest, decoder, prior = self._search(x, true, truths["components"])
         for buffer, found in ((self.likelihood, lowest), (self.decoder, decoder), (self.prior, prior)):

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from neumix.papers.identifiability.readings import components, epoch_curve, fits, label_of
-from neumix.papers.identifiability.theory import table1, table_examples
+from neumix.papers.identifiability.theory import table1, table_examples, table_laws
 from neumix.papers.identifiability.toy_figures import table_toy
 from neumix.results import Results, RunResult
 
@@ -21,6 +21,7 @@ __all__ = [
     "table_draws",
     "table_epochs",
     "table_examples",
+    "table_laws",
     "table_toy",
 ]
 

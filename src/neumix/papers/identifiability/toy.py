@@ -1,132 +1,32 @@
-"""Whether the models of greatest likelihood on a grid are the true one up to what cannot be told apart."""
+"""Whether the models of greatest likelihood on a grid are the true one up to what nobody can tell apart."""
 
 import dataclasses
-import itertools
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field as Setting
 from pydantic.dataclasses import dataclass
-from scipy.signal import find_peaks
 
 from neumix.data.dataset import Split
-from neumix.data.toy_models import LARGEST, PARAMETERS, Grid
+from neumix.data.toy_models import LARGEST
 from neumix.models import toy_grid
+from neumix.papers.identifiability.toy_equivalence import Relation, ToyModel, relation
+from neumix.papers.identifiability.toy_profiles import Profile, arrays, most_minima, profile
 from neumix.results import Measurement
 from neumix.settings import STRICT
 from neumix.trained import TrainedRun
 
-__all__ = ["CASES", "Relation", "ToyLikelihood", "ToyModel", "profile", "relation"]
+__all__ = ["ToyLikelihood"]
 
 Floats = NDArray[np.float64]
-Relation = Literal["same", "affine", "constant", "different"]
-
-CASES = ("fewer components", "idle neuron", "constant decoder", "even decoder")
-"""What can be special about a true model; the flags of `ToyModel.cases` in this order."""
+Integers = NDArray[np.int64]
+Count = Annotated[int, Setting(gt=0)]
 
 _CANDIDATE = 1e-10  # nats above the entropy up to which a model may have the true density
 _SAME_DENSITY = 1e-12  # L1 distance up to which it has; rounding leaves 1e-15
-_EQUAL = 1e-9  # difference up to which numbers are the same combination of grid values
-_NEGLIGIBLE = 1e-20  # density below which points add nothing to the likelihood, whatever the model
-_VISIBLE = 1e-4  # nats that a local minimum has to lie below the lower of its barriers
-
-
-@dataclasses.dataclass(frozen=True)
-class ToyModel:
-    """A mixture of components with equal variance, and a decoder of two neurons.
-
-    Arguments:
-        weights, means: of the components, (J,).
-        decoder: alpha, beta and pi of both neurons, (3, 2).
-    """
-
-    weights: Floats
-    means: Floats
-    decoder: Floats
-
-    def __call__(self, z: Floats) -> Floats:
-        """Return the decoder's values at points (Z,)."""
-        alpha, beta, pi = self.decoder
-        values: Floats = alpha @ np.maximum(beta[:, None] * z + pi[:, None], 0)
-        return values
-
-    @property
-    def kinks(self) -> Floats:
-        """Points where a neuron can switch; one is made up where none can, so that there always is one."""
-        _, beta, pi = self.decoder
-        return -pi[beta != 0] / beta[beta != 0] if beta.any() else np.zeros(1)
-
-    @property
-    def measure(self) -> Floats:
-        """Different means with positive weight, increasing, and their weights, (2, M)."""
-        means = np.unique(self.means[self.weights > 0])
-        return np.stack([means, [self.weights[self.means == mean].sum() for mean in means]])
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether the decoder does not depend on z."""
-        return bool(np.ptp(self(_probes(self.kinks))) <= _EQUAL)
-
-    @property
-    def is_even(self) -> bool:
-        """Whether the decoder is its own mirror image about a point and not constant: |z| is."""
-        kinks = self.kinks
-        axes = {float(first + second) / 2 for first, second in itertools.product(kinks, kinks)}
-        return not self.is_constant and any(_same_function(self, self, -1, 2 * axis) for axis in axes)
-
-    @property
-    def cases(self) -> tuple[bool, bool, bool, bool]:
-        """Whether each of `CASES` applies."""
-        idle = bool((self.decoder[:2] == 0).any())
-        return self.measure.shape[1] < len(self.weights), idle, self.is_constant, self.is_even
-
-
-def relation(true: ToyModel, other: ToyModel) -> Relation:
-    r"""Return how a model relates to the true one, by comparing laws and functions, not parameters.
-
-    Components have the same known variance, so that an affine map that takes the prior P of the one to the prior P'
-    of the other is $A(z) = \pm z + b$, and P and P' have the same density exactly if weights and means are the same.
-
-    - `same`: P = P', f = f';
-    - `affine`: A takes P to P', and f' = f after the inverse of A;
-    - `constant`: f and f' are the same constant, whose prior cannot be told;
-    - `different`: none of these.
-
-    References:
-        Identifiability, Sec 2 (affine equivalence) and Appendix J.3.1 (vanishing parameters).
-
-    Arguments:
-        true: P and f.
-        other: P' and f'.
-    """
-    if true.is_constant:
-        return "constant" if _same_function(true, other, 1, 0) else "different"
-    for sign in (1, -1):
-        shift = float(other.measure.prod(0).sum() - sign * true.measure.prod(0).sum())
-        if _same_prior(true, other, sign, shift) and _same_function(true, other, sign, shift):
-            return "same" if sign == 1 and abs(shift) <= _EQUAL else "affine"
-    return "different"
-
-
-def _same_prior(true: ToyModel, other: ToyModel, sign: int, shift: float) -> bool:
-    """Return whether z -> sign z + shift takes the one prior to the other."""
-    image, wanted = true.measure[:, ::sign], other.measure
-    mapped = np.stack([sign * image[0] + shift, image[1]])
-    return mapped.shape == wanted.shape and bool(np.abs(mapped - wanted).max() <= _EQUAL)
-
-
-def _same_function(true: ToyModel, other: ToyModel, sign: int, shift: float) -> bool:
-    """Return whether f'(sign z + shift) = f(z) everywhere: both sides are affine between the points compared."""
-    z = _probes(np.concatenate([true.kinks, sign * (other.kinks - shift)]))
-    return bool(np.abs(other(sign * z + shift) - true(z)).max() <= _EQUAL)
-
-
-def _probes(kinks: Floats) -> Floats:
-    """Return points whose values determine a function that is affine between the kinks."""
-    return np.concatenate([kinks, [kinks.min() - 1, kinks.max() + 1]])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,8 +70,8 @@ class ToyLikelihood:
         profile_points: points of a profile for each step of the grid.
     """
 
-    panels: Annotated[int, Setting(gt=0)] = 3
-    profile_points: Annotated[int, Setting(gt=0)] = 40
+    panels: Count = 3
+    profile_points: Count = 25
 
     def __call__(self, trained: TrainedRun) -> Measurement:
         """Measure a `toy_grid` model searched for `toy_models`."""
@@ -179,10 +79,10 @@ class ToyLikelihood:
         truths = [_truths(split, seed) for seed in range(trained.run.seeds)]
         verdicts = [[_verdict(model, s, n, true) for n, true in enumerate(row)] for s, row in enumerate(truths)]
         profiles = _profiles(model, truths[0], self.profile_points)
-        found = _found(truths, verdicts)
-        arrays = {**found, **_chosen(profiles, self.panels)}
-        arrays |= {name: np.stack([split[name].of_seed(s) for s in range(len(truths))]) for name in split.fields}
-        return Measurement({**_metrics(model, verdicts, found), **_profile_metrics(model, profiles)}, arrays)
+        found = {**_found(verdicts), "cases": np.array([[true.cases for true in row] for row in truths], np.int64)}
+        drawn = {name: np.stack([split[name].of_seed(s) for s in range(len(truths))]) for name in split.fields}
+        metrics = {**_metrics(model, verdicts, found), **_profile_metrics(model, profiles)}
+        return Measurement(metrics, {**found, **drawn, **arrays(most_minima(profiles, self.panels))})
 
 
 def _truths(split: Split, seed: int) -> list[ToyModel]:
@@ -203,12 +103,12 @@ def _verdict(model: toy_grid.Model, seed: int, simulation: int, true: ToyModel) 
         )
     looked = slice(close + 1)  # the first that is no candidate shows how clear the cut is
     decoders, priors = (part[seed, simulation, looked].numpy() for part in (model.decoder, model.prior))
-    models = [_model(model, decoder, prior) for decoder, prior in zip(decoders, priors, strict=True)]
-    distances = _distances(model, true, models)
+    distances = _distances(model, true, decoders, priors)
     same = distances <= _SAME_DENSITY
     lists = model.decoders.lists[decoders] * model.priors.lists[len(true.weights)][priors]
+    pairs = zip(decoders[same], priors[same], strict=True)
     return _Verdict(
-        [relation(true, other) for other, is_same in zip(models, same, strict=True) if is_same],
+        [relation(true, _model(model, decoder, prior)) for decoder, prior in pairs],
         int(lists[same].sum()),
         float(distances[same].max(initial=0)),
         float(distances[~same].min()),
@@ -222,32 +122,34 @@ def _model(model: toy_grid.Model, decoder: int, prior: int) -> ToyModel:
     return ToyModel(weights, means, model.decoders.parameters[decoder])
 
 
-def _distances(model: toy_grid.Model, true: ToyModel, others: Sequence[ToyModel]) -> Floats:
-    """Return the L1 distances of the models' densities from the true one, (M,)."""
-    difference = _densities(model, others) - _densities(model, [true])
-    return np.asarray(model.step * difference.abs().sum(-1))
+def _distances(model: toy_grid.Model, true: ToyModel, decoders: Integers, priors: Integers) -> Floats:
+    """Return the L1 distances of densities from the true one, (M,), for models given by their numbers (M,)."""
+    grid = model.config.grid
+    wanted = toy_grid.densities(grid, model.x, *(torch.from_numpy(part) for part in true.parameters))
+    distances = np.empty(len(decoders))
+    for decoder in np.unique(decoders):
+        members = decoders == decoder
+        parameters = torch.from_numpy(model.decoders.parameters[decoder])
+        means = torch.tensor(grid.means, dtype=torch.float64)
+        components = toy_grid.component_densities(model.x, parameters, means, grid.component_sd, grid.noise_sd)
+        density = torch.from_numpy(model.priors.weights[priors[members]]) @ components
+        distances[members] = model.step * (density - wanted).abs().sum(-1)
+    return distances
 
 
-def _densities(model: toy_grid.Model, models: Sequence[ToyModel]) -> torch.Tensor:
-    parts = [torch.from_numpy(np.stack([getattr(one, name) for one in models])) for name in ("weights", "means")]
-    decoder = torch.from_numpy(np.stack([one.decoder for one in models]))
-    return toy_grid.densities(model.x, decoder, *parts, model.config.grid)
-
-
-def _found(truths: Sequence[Sequence[ToyModel]], verdicts: Sequence[Sequence[_Verdict]]) -> dict[str, NDArray[Any]]:
-    """Return what was found for each seed and simulation, (S, N), and which cases apply, (S, N, 4)."""
+def _found(verdicts: Sequence[Sequence[_Verdict]]) -> dict[str, Integers]:
+    """Return what was found for each seed and simulation, (S, N)."""
     counts = {
-        "minimisers": lambda verdict: len(verdict.relations),
-        "different": lambda verdict: verdict.relations.count("different"),
-        "lists": lambda verdict: verdict.lists,
-        "success": lambda verdict: verdict.success,
+        "minimisers": [[len(verdict.relations) for verdict in row] for row in verdicts],
+        "different": [[verdict.relations.count("different") for verdict in row] for row in verdicts],
+        "lists": [[verdict.lists for verdict in row] for row in verdicts],
+        "success": [[int(verdict.success) for verdict in row] for row in verdicts],
     }
-    found = {name: np.array([[count(v) for v in row] for row in verdicts], int) for name, count in counts.items()}
-    return {**found, "cases": np.array([[true.cases for true in row] for row in truths], int)}
+    return {name: np.array(rows, np.int64) for name, rows in counts.items()}
 
 
 def _metrics(
-    model: toy_grid.Model, verdicts: Sequence[Sequence[_Verdict]], found: dict[str, NDArray[Any]]
+    model: toy_grid.Model, verdicts: Sequence[Sequence[_Verdict]], found: Mapping[str, Integers]
 ) -> dict[str, Any]:
     flat = [verdict for row in verdicts for verdict in row]
     metrics: dict[str, Any] = {
@@ -268,111 +170,20 @@ def _metrics(
     return metrics
 
 
-@dataclasses.dataclass(frozen=True)
-class _Profile:
-    """Negative log-likelihood along one parameter of a true model.
-
-    Arguments:
-        simulation: number of the true model.
-        parameter: number of the parameter in `PARAMETERS`.
-        truth: its true value.
-        values: of the parameter, (P,).
-        likelihood: negative log-likelihood, (P,).
-        entropy: its value at the truth.
-    """
-
-    simulation: int
-    parameter: int
-    truth: float
-    values: Floats
-    likelihood: Floats
-    entropy: float
-
-    @property
-    def minima(self) -> int:
-        """Number of visible local minima away from the ends."""
-        return len(self._depths)
-
-    @property
-    def depth(self) -> float:
-        """Depth in nats of the second deepest minimum below the lower of its barriers."""
-        return float(np.sort(self._depths)[-2]) if self.minima > 1 else 0.0
-
-    @property
-    def lowest(self) -> Floats:
-        """All values of the parameter with the lowest negative log-likelihood, (M,)."""
-        return self.values[self.likelihood <= self.likelihood.min() + _CANDIDATE]
-
-    @property
-    def _depths(self) -> Floats:
-        return np.asarray(find_peaks(-self.likelihood, prominence=_VISIBLE)[1]["prominences"])
-
-
-def profile(grid: Grid, true: ToyModel, parameter: int, x: torch.Tensor, points: int) -> tuple[Floats, Floats]:
-    """Return values of one parameter (P,) and the negative log-likelihood there (P,), all else as in the true model.
-
-    The values go one step of the grid beyond its ends, so that a truth at an end is inside, and include the grid's.
-
-    Arguments:
-        grid: values of the parameter, and what is known.
-        true: the model.
-        parameter: its number in `PARAMETERS`.
-        x: evenly spaced points of the quadrature, (X,).
-        points: for each step of the grid.
-    """
-    name, position = PARAMETERS[parameter].split("_")
-    values = _refined(grid.means if name == "mu" else getattr(grid, name), points)
-    parts = [np.repeat(part[None], len(values), 0) for part in (true.decoder, true.weights, true.means)]
-    changed = parts[2] if name == "mu" else parts[0][:, ("alpha", "beta", "pi").index(name)]
-    changed[:, int(position) - 1] = values
-    fixed = [torch.from_numpy(part[None]) for part in (true.decoder, true.weights, true.means)]
-    density = toy_grid.densities(x, *fixed, grid)
-    seen = density[0] > _NEGLIGIBLE
-    along = toy_grid.densities(x[seen], *map(torch.from_numpy, parts), grid)
-    return values, toy_grid.cross_entropy(density[:, seen], along, float(x[1] - x[0]))[0].numpy()
-
-
-def _refined(values: Sequence[float], points: int) -> Floats:
-    """Return evenly spaced points between neighbouring values and one step beyond either end."""
-    steps = np.diff(values) if len(values) > 1 else np.ones(1)
-    nodes = np.array([values[0] - steps[0], *values, values[-1] + steps[-1]])
-    return np.interp(np.arange((len(nodes) - 1) * points + 1) / points, np.arange(len(nodes)), nodes)
-
-
-def _profiles(model: toy_grid.Model, truths: Sequence[ToyModel], points: int) -> list[_Profile]:
+def _profiles(model: toy_grid.Model, truths: Sequence[ToyModel], points: int) -> list[Profile]:
     """Return the profiles along every parameter of one seed's true models."""
     found = []
     for simulation, true in enumerate(truths):
-        entropy = float(model.entropy[0, simulation])
-        scalars = [*true.decoder.ravel(), *true.means]
-        for parameter, truth in enumerate(scalars):
-            curve = profile(model.config.grid, true, parameter, model.x, points)
-            found.append(_Profile(simulation, parameter, float(truth), *curve, entropy))
+        for parameter, truth in enumerate([*true.decoder.ravel(), *true.means]):
+            curve = profile(model.config.grid, model.x, true, parameter, points)
+            found.append(Profile(simulation, parameter, float(truth), *curve))
     return found
 
 
-def _chosen(profiles: Sequence[_Profile], panels: int) -> dict[str, NDArray[Any]]:
-    """Return the profiles that are drawn, by the rule that `ToyLikelihood` gives."""
-    chosen: list[_Profile] = []
-    for candidate in sorted(profiles, key=lambda one: (-one.minima, -one.depth)):
-        seen = {one.simulation for one in chosen}, {one.parameter for one in chosen}
-        if len(chosen) < panels and candidate.simulation not in seen[0] and candidate.parameter not in seen[1]:
-            chosen.append(candidate)
-    arrays: dict[str, NDArray[Any]] = {
-        "profile_simulation": np.array([one.simulation for one in chosen]),
-        "profile_parameter": np.array([one.parameter for one in chosen]),
-        "profile_truth": np.array([one.truth for one in chosen]),
-        "profile_minima": np.array([one.minima for one in chosen]),
-    }
-    for panel, one in enumerate(chosen):
-        arrays[f"profile_{panel}"] = np.stack([one.values, one.likelihood])
-        arrays[f"profile_lowest_{panel}"] = one.lowest
-    return arrays
-
-
-def _profile_metrics(model: toy_grid.Model, profiles: Sequence[_Profile]) -> dict[str, Any]:
+def _profile_metrics(model: toy_grid.Model, profiles: Sequence[Profile]) -> dict[str, Any]:
+    gaps = [float(one.likelihood.min() - model.entropy[0, one.simulation]) for one in profiles]
     return {
         "n_profiles": [len(profiles)],
         "n_profiles_with_local_minima": [sum(one.minima > 1 for one in profiles)],
-        "lowest_profile_gap": [min(float(one.likelihood.min()) - one.entropy for one in profiles)],
+        "lowest_profile_gap": [min(gaps)],
     }
