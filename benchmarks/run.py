@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from autoencoders import library_cca, neumix_mfcvae, neumix_vade, neumix_weak_mcc, plain_mfcvae, plain_vade
 from torch import nn
 
 from neumix.checkpoint import Checkpointer
@@ -103,6 +104,37 @@ def training_rows(repeats: int) -> list[Row]:
     ]
 
 
+def autoencoder_rows(repeats: int) -> list[Row]:
+    """Compare fits of autoencoders trained together with plain loops, and two ways to weak MCC, on two threads."""
+    torch.set_num_threads(2)
+    plain, single, half = in_turns(
+        repeats, plain_mfcvae, lambda: neumix_mfcvae(10, "float32"), lambda: neumix_mfcvae(10, "bfloat16")
+    )
+    plain_points, points = in_turns(repeats, plain_vade, lambda: neumix_vade(5))
+    library, ours = in_turns(repeats, library_cca, neumix_weak_mcc)
+    return [
+        ("MFCVAE Arch1, batch 512, plain loop", f"{1000 * plain:.0f} ms per step and fit", ""),
+        ("the same, ten fits together", f"{1000 * single:.0f} ms", f"{plain / single:.1f} x the plain loop"),
+        (
+            "the same, products in bfloat16",
+            f"{1000 * half:.0f} ms",
+            f"{plain / half:.1f} x the plain loop (aim: at least 2)",
+        ),
+        ("VaDE, 5000 points, batch 100, plain loop", f"{1000 * plain_points:.0f} ms per epoch and fit", ""),
+        (
+            "the same, five fits together",
+            f"{1000 * points:.0f} ms",
+            f"{plain_points / points:.1f} x the plain loop (aim: at least 2)",
+        ),
+        ("CCA of 5000 x 50 codes, 20 variates, scikit-learn", f"{1000 * library:.0f} ms", ""),
+        (
+            "weak MCC of such a pair",
+            f"{1000 * ours:.0f} ms",
+            f"{library / ours:.0f} x faster (aim: at least 20)",
+        ),
+    ]
+
+
 def command_rows(repeats: int) -> list[Row]:
     """Time the import, the dry run of everything, and a smoke reproduction in an empty copy."""
     python = sys.executable
@@ -128,7 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="rounds of each measure; the median counts")
     repeats = parser.parse_args().repeats
-    rows = [*training_rows(repeats), *command_rows(repeats)]
+    rows = [*training_rows(repeats), *autoencoder_rows(repeats), *command_rows(repeats)]
     here, commit = machine(), git_state()
     where = (
         f"Measured on {here['cpu']}, {here['cores']} cores, {here['memory_gib']} GiB, {here['os']}, "

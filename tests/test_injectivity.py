@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import kstest, norm
 
+from neumix.gaussian_mixture import GaussianMixture
 from neumix.injectivity import (
     Injectivity,
     affine_maps_between,
@@ -21,7 +22,6 @@ from neumix.injectivity import (
     pushforward_cdf,
     relu_network_injectivity,
 )
-from neumix.metrics.mixture_alignment import GaussianMixture
 from neumix.piecewise_affine import affine_function, exact, fully_connected, piecewise_affine
 
 NONE = Injectivity(False, False, False)

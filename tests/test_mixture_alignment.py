@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 from scipy.stats import multivariate_normal
 
+from neumix.gaussian_mixture import GaussianMixture
 from neumix.metrics import mixture_alignment
-from neumix.metrics.mixture_alignment import GaussianMixture
+from neumix.metrics.linear_recovery import recover_linear_map
 from neumix.seeding import numpy_rng
 
 
@@ -290,7 +291,7 @@ def test_a_linear_map_is_recovered_up_to_order_scale_and_sign(seed, dimension):
     first = rng.uniform(0.3, 3, dimension)
     ratios = rng.permutation(1.5 ** np.arange(dimension)) * rng.uniform(0.5, 0.6)
     matrix, _ = affine_map(dimension, seed)
-    found, roots = mixture_alignment.recover_linear_map(matrix * first @ matrix.T, matrix * (first * ratios) @ matrix.T)
+    found, roots = recover_linear_map(matrix * first @ matrix.T, matrix * (first * ratios) @ matrix.T)
     np.testing.assert_allclose(roots, np.sqrt(np.sort(ratios)[::-1]))
     monomial = np.linalg.solve(found, matrix)
     large = np.abs(monomial) > 1e-6
@@ -301,15 +302,15 @@ def test_equal_ratios_identify_no_linear_map():
     matrix, _ = affine_map(3, 0)
     first, second = (matrix * np.array(variances) @ matrix.T for variances in ([1, 2, 3], [2, 4, 1.0]))
     with pytest.raises(ValueError, match="must be distinct"):
-        mixture_alignment.recover_linear_map(first, second)
+        recover_linear_map(first, second)
     nearly = matrix * np.array([2, 4.01, 1]) @ matrix.T
-    mixture_alignment.recover_linear_map(first, nearly)
+    recover_linear_map(first, nearly)
     with pytest.raises(ValueError, match=re.escape("within a tolerance of 0.01")):
-        mixture_alignment.recover_linear_map(first, nearly, tolerance=0.01)
+        recover_linear_map(first, nearly, tolerance=0.01)
     with pytest.raises(ValueError, match="square and of one shape"):
-        mixture_alignment.recover_linear_map(first, second[:2, :2])
+        recover_linear_map(first, second[:2, :2])
     with pytest.raises(ValueError, match="covariance_2 is singular or not positive definite"):
-        mixture_alignment.recover_linear_map(first, np.diag([1.0, 2.0, 0.0]))
+        recover_linear_map(first, np.diag([1.0, 2.0, 0.0]))
 
 
 @pytest.mark.parametrize(

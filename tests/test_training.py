@@ -380,13 +380,13 @@ def test_a_run_gives_its_model_as_it_was_at_a_snapshot(mixed, tmp_path):
         assert all(torch.equal(value, weights[f"{given or 'last'}/{key}"]) for key, value in state.items())
 
 
-def plain(folder, phase, seed):
-    """Train one seed by torch's own tools, step by step."""
+def plain(folder, phase, seed, factor):
+    """Train one seed by torch's own tools, with the learning rate times a factor at each step."""
     dataset, stage = product_mixture.load(folder, toy.DATA, (seed,)), phase.stage
     x = torch.from_numpy(dataset["train"]["x"].of_seed(0))
     model = Model(Config(components=2, hidden=(8, 8)), dataset.shapes, generators((seed,), "init"))
     optimizer = torch.optim.Adam(model.parameters(), stage.learning_rate, weight_decay=stage.weight_decay)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, stage.schedule.every, stage.schedule.factor)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     for epoch in range(stage.epochs):
         (shuffle,) = generators((seed,), "shuffle", phase.name, epoch)
         for rows in torch.randperm(len(x), generator=shuffle).split(stage.batch_size):
@@ -395,16 +395,23 @@ def plain(folder, phase, seed):
             torch.nn.utils.clip_grad_value_(model.parameters(), stage.clip_value)
             torch.nn.utils.clip_grad_norm_(model.parameters(), stage.clip_norm)
             optimizer.step()
-        scheduler.step()
+            scheduler.step()
     return model
 
 
-def test_a_training_equals_that_of_each_seed_by_torchs_own_tools(tmp_path):
-    decay = {"name": "step", "every": 1, "factor": 0.3}
-    phase = toy.everything(schedule=decay, precision="float32", snapshots=(), weight_decay=0.01)
+@pytest.mark.parametrize(
+    ("schedule", "factor"),
+    [
+        ({"name": "step", "every": 1, "factor": 0.3}, lambda step: 0.3 ** (step // 52)),
+        ({"name": "warmup", "steps": 100}, lambda step: min((step + 1) / 100, 1)),
+        ({"name": "noam", "steps": 70}, lambda step: min((step + 1) / 70, ((step + 1) / 70) ** -0.5)),
+    ],
+)
+def test_a_training_equals_that_of_each_seed_by_torchs_own_tools(tmp_path, schedule, factor):
+    phase = toy.everything(schedule=schedule, precision="float32", snapshots=(), weight_decay=0.01)
     trained = toy.train(tmp_path, plan=[phase])
     for seed in range(3):
-        for key, value in plain(tmp_path, phase, seed).state_dict().items():
+        for key, value in plain(tmp_path, phase, seed, factor).state_dict().items():
             if key.startswith("networks"):
                 mine = trained.weights[f"everything/{key}"].chunk(3)[seed]
                 torch.testing.assert_close(mine, value, atol=1e-3, rtol=1e-3)

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import quad
 from scipy.special import ndtr
 
-from neumix.metrics.mixture_alignment import GaussianMixture, l2_discrepancy
+from neumix.gaussian_mixture import GaussianMixture
+from neumix.metrics.mixture_alignment import l2_discrepancy
 from neumix.piecewise_affine import Interval, Number, Piece, PiecewiseAffine, Vector, exact, union
 
 __all__ = [

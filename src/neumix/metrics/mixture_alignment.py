@@ -6,21 +6,19 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import logsumexp
 
+from neumix.gaussian_mixture import GaussianMixture, log_inner, log_normal, log_sum, log_weights, require_same_dimension
 from neumix.metrics.matching import assign
 from neumix.seeding import numpy_rng
 
 __all__ = [
     "Alignment",
-    "GaussianMixture",
     "align",
     "align_means",
     "dist_aff_l2",
     "l2_discrepancy",
-    "recover_linear_map",
 ]
 
 Floats = NDArray[np.float64]
@@ -32,103 +30,6 @@ REFINED_STARTS = 16  # most promising maps that are refined, by few steps
 FEW_STEPS = 20
 POLISHED = 3  # best of those that are refined until nothing changes
 NEGLIGIBLE = 1e-9  # relative size below which a singular value is rounding
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class GaussianMixture:
-    r"""Mixture of Gaussians with full covariances, $p(z) = \sum_j w_j N(z; \mu_j, \Sigma_j)$.
-
-    References:
-        Kivva et al. 2022, Eq. (2).
-
-    Arguments:
-        weights: (J,), non-negative, summing to one up to single precision.
-        means: (J, M).
-        covariances: (J, M, M), positive definite and, up to single precision, symmetric.
-
-    Raises:
-        ValueError: shapes do not fit, a value is not finite, weights are no distribution, or a covariance is not
-            symmetric or not positive definite; the message names the component.
-    """
-
-    weights: Floats
-    means: Floats
-    covariances: Floats
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            values = np.array(getattr(self, field.name), dtype=np.float64)
-            if not np.all(np.isfinite(values)):
-                raise ValueError(f"{field.name} must be finite, found {values.tolist()}")
-            object.__setattr__(self, field.name, values)
-        self._check_shapes()
-        if not (self.weights.min() >= 0 and abs(self.weights.sum() - 1) <= 1e-6):
-            raise ValueError(f"weights must be non-negative and sum to 1, found {self.weights.tolist()}")
-        for component, covariance in enumerate(self.covariances):
-            _require_covariance(covariance, f"covariance of component {component} (counted from 0)")
-        object.__setattr__(self, "covariances", (self.covariances + self.covariances.swapaxes(1, 2)) / 2)
-
-    def _check_shapes(self) -> None:
-        if self.means.ndim != 2 or self.means.size == 0:
-            raise ValueError(
-                f"means must be (components, dimension), neither of them 0, found shape {self.means.shape}"
-            )
-        components, dimension = self.means.shape
-        if self.weights.shape != (components,):
-            raise ValueError(f"weights must be ({components},), one for each mean, found shape {self.weights.shape}")
-        if self.covariances.shape != (components, dimension, dimension):
-            raise ValueError(
-                f"covariances must be {(components, dimension, dimension)}, found shape {self.covariances.shape}"
-            )
-
-    @property
-    def n_components(self) -> int:
-        """Number of components J."""
-        return len(self.weights)
-
-    @property
-    def dimension(self) -> int:
-        """Dimension M of the space."""
-        return int(self.means.shape[1])
-
-    def pushforward(self, matrix: ArrayLike, offset: ArrayLike) -> "GaussianMixture":
-        """Return the law of A z + b.
-
-        Arguments:
-            matrix: A, (M, M), invertible.
-            offset: b, (M,).
-
-        Raises:
-            ValueError: shapes do not fit, or a covariance becomes singular.
-        """
-        a, b = np.asarray(matrix, dtype=np.float64), np.asarray(offset, dtype=np.float64)
-        if a.shape != (self.dimension, self.dimension) or b.shape != (self.dimension,):
-            raise ValueError(
-                f"matrix and offset must have shapes {self.covariances.shape[1:]} and {self.means.shape[1:]}, "
-                f"found {a.shape} and {b.shape}"
-            )
-        return GaussianMixture(self.weights, self.means @ a.T + b, a @ self.covariances @ a.T)
-
-    def inner(self, other: "GaussianMixture") -> float:
-        """Return the integral of the product of both densities.
-
-        Raises:
-            ValueError: the dimensions differ.
-        """
-        return float(np.exp(_log_inner(self, other)))
-
-    def log_prob(self, points: ArrayLike) -> Floats:
-        """Return the log-density at points (..., M), of shape (...)."""
-        z = np.asarray(points, dtype=np.float64)[..., None, :]  # (..., 1, M)
-        log_density = _log_normal(z - self.means, self.covariances)[0]  # (..., J)
-        return np.asarray(logsumexp(log_density, b=self.weights, axis=-1))
-
-    def sample(self, size: int, rng: np.random.Generator) -> tuple[Floats, Integers]:
-        """Draw points (size, M) and the components (size,) that they come from."""
-        labels = rng.choice(self.n_components, size, p=self.weights / self.weights.sum())
-        factors = np.linalg.cholesky(self.covariances)[labels]
-        noise = factors @ rng.normal(size=(size, self.dimension, 1))
-        return self.means[labels] + noise[..., 0], labels.astype(np.int64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -160,7 +61,7 @@ def l2_discrepancy(p: GaussianMixture, q: GaussianMixture) -> float:
     Raises:
         ValueError: the dimensions differ.
     """
-    squared = float(_squared_discrepancy(_log_inner(p, p), _log_inner(q, q), _log_inner(p, q)))
+    squared = float(_squared_discrepancy(log_inner(p, p), log_inner(q, q), log_inner(p, q)))
     return float(np.sqrt(max(squared, 0.0)))
 
 
@@ -224,43 +125,6 @@ def dist_aff_l2(p: GaussianMixture, q: GaussianMixture, refine: bool = False) ->
     return align(p, q)[1].distance if refine else align_means(p, q).distance
 
 
-def recover_linear_map(
-    covariance_1: ArrayLike, covariance_2: ArrayLike, tolerance: float = 1e-6
-) -> tuple[Floats, Floats]:
-    r"""Return a matrix that equals A up to order, scale and sign of its columns, and the ratios that it rests on.
-
-    The components of Y = A Z + b have covariances $A \Sigma_i A^\top$ with diagonal $\Sigma_i$.
-
-    References:
-        Kivva et al. 2022, Theorem E.1.
-
-    Arguments:
-        covariance_1, covariance_2: of two components of Y, (M, M), symmetric and positive definite.
-        tolerance: relative gap below which two ratios count as equal.
-
-    Returns:
-        A', (M, M), and the ratios of standard deviations $(\Sigma_2 / \Sigma_1)_{tt}^{1/2}$, largest first, (M,).
-
-    Raises:
-        ValueError: a covariance is not symmetric and positive definite, shapes differ, or two ratios are equal within
-            the tolerance.
-    """
-    pair = [np.asarray(covariance, dtype=np.float64) for covariance in (covariance_1, covariance_2)]
-    if pair[0].shape != pair[1].shape or pair[0].ndim != 2 or pair[0].shape[0] != pair[0].shape[1]:
-        raise ValueError(f"covariances must be square and of one shape, found {pair[0].shape} and {pair[1].shape}")
-    for name, covariance in zip(("covariance_1", "covariance_2"), pair, strict=True):
-        _require_covariance(covariance, name)
-    first, second = np.linalg.cholesky(pair[0]), np.linalg.cholesky(pair[1])
-    left, ratios, _ = np.linalg.svd(np.linalg.solve(first, second))
-    close = np.flatnonzero(ratios[:-1] - ratios[1:] <= tolerance * ratios[:-1])
-    if len(close):
-        raise ValueError(
-            "the ratios of standard deviations must be distinct to identify the map, found "
-            f"{ratios[close[0]]} and {ratios[close[0] + 1]}, equal within a tolerance of {tolerance}"
-        )
-    return first @ left, ratios
-
-
 class _Maps(NamedTuple):
     """Affine maps z -> A z + b: matrices (K, M, M), offsets (K, M), permutations they were made for (K, J)."""
 
@@ -297,14 +161,14 @@ class _Pair(NamedTuple):
 
     @classmethod
     def of(cls, p: GaussianMixture, q: GaussianMixture) -> "_Pair":
-        _require_same_dimension(p, q)
+        require_same_dimension(p, q)
         if p.n_components != q.n_components:
             raise ValueError(
                 f"mixtures must have as many components to be aligned, found {p.n_components} and {q.n_components}"
             )
         source, target = _Frame.of(p), _Frame.of(q)
         p, q = source.mixture, target.mixture
-        return cls(p, q, source, target, (_log_inner(p, p), _log_inner(q, q)))
+        return cls(p, q, source, target, (log_inner(p, p), log_inner(q, q)))
 
     def matched(self, permutations: Integers) -> Alignment:
         """Return the best of the maps that match means."""
@@ -345,8 +209,8 @@ class _Pair(NamedTuple):
         means = self.p.means @ matrices.swapaxes(1, 2) + offsets[:, None]  # (K, J, M)
         covariances = matrices[:, None] @ self.p.covariances @ matrices[:, None].swapaxes(2, 3)  # (K, J, M, M)
         gaps = means[:, :, None] - self.q.means  # (K, J, J, M)
-        log_density = _log_normal(gaps, covariances[:, :, None] + self.q.covariances)[0]
-        cross = _log_sum(log_density + _log_weights(self.p, self.q))
+        log_density = log_normal(gaps, covariances[:, :, None] + self.q.covariances)[0]
+        cross = log_sum(log_density + log_weights(self.p, self.q))
         log_norm = self.log_norms[0] - np.linalg.slogdet(matrices)[1]
         return np.sqrt(np.maximum(_squared_discrepancy(log_norm, self.log_norms[1], cross), 0.0))
 
@@ -456,9 +320,9 @@ def _squared_distance(
     matrix, offset = _unpack(parameters, p.dimension)
     covariances = matrix @ p.covariances @ matrix.T
     gaps = (p.means @ matrix.T + offset)[:, None] - q.means  # (J, J, M)
-    log_density, precision, pull = _log_normal(gaps, covariances[:, None] + q.covariances)
-    terms = log_density + _log_weights(p, q)
-    cross = float(_log_sum(terms))
+    log_density, precision, pull = log_normal(gaps, covariances[:, None] + q.covariances)
+    terms = log_density + log_weights(p, q)
+    cross = float(log_sum(terms))
     share = np.exp(terms - cross)  # (J, J)
     pulled = share[..., None] * pull
     bend = pulled.swapaxes(1, 2) @ pull - (share[..., None, None] * precision).sum(axis=1)  # (J, M, M)
@@ -480,33 +344,6 @@ def _squared_discrepancy(log_pp: Floats | float, log_qq: Floats | float, log_pq:
     """Return (<p,p> + <q,q> - 2 <p,q>) / sqrt(<p,p> <q,q>) from logarithms, which neither overflow nor cancel early."""
     gap = np.asarray(log_pp) - log_qq
     return np.asarray(4 * np.sinh(gap / 4) ** 2 - 2 * np.expm1(log_pq - (np.asarray(log_pp) + log_qq) / 2))
-
-
-def _log_inner(p: GaussianMixture, q: GaussianMixture) -> float:
-    """Return the logarithm of the integral of p q."""
-    _require_same_dimension(p, q)
-    log_density = _log_normal(p.means[:, None] - q.means, p.covariances[:, None] + q.covariances)[0]
-    return float(_log_sum(log_density + _log_weights(p, q)))
-
-
-def _log_weights(p: GaussianMixture, q: GaussianMixture) -> Floats:
-    """Return the logarithms of products of weights, (J of p, J of q), minus infinity for a weight of zero."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(p.weights)[:, None] + np.log(q.weights))
-
-
-def _log_normal(gap: Floats, covariance: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return log N(gap; 0, covariance) (...), the precision (..., M, M) and precision times gap (..., M)."""
-    precision = np.linalg.inv(covariance)
-    pull = (precision @ gap[..., None])[..., 0]
-    log_volume = np.linalg.slogdet(covariance)[1] + gap.shape[-1] * np.log(2 * np.pi)
-    return np.asarray(-0.5 * (log_volume + (gap * pull).sum(axis=-1))), np.asarray(precision), pull
-
-
-def _log_sum(terms: Floats) -> Floats:
-    """Return log sum exp over the last two axes."""
-    top = terms.max(axis=(-2, -1), keepdims=True)
-    return np.asarray(top[..., 0, 0] + np.log(np.exp(terms - top).sum(axis=(-2, -1))))
 
 
 def _moments(mixture: GaussianMixture) -> tuple[Floats, Floats]:
@@ -533,18 +370,3 @@ def _without_rounding(means: Floats) -> Floats:
     left, singular, rightt = np.linalg.svd(means, full_matrices=False)
     singular[singular <= NEGLIGIBLE * max(1.0, singular[0])] = 0
     return np.asarray((left * singular) @ rightt)
-
-
-def _require_covariance(covariance: Floats, name: str) -> None:
-    if not np.all(np.isfinite(covariance)):
-        raise ValueError(f"{name} must be finite, found {covariance.tolist()}")
-    if np.abs(covariance - covariance.T).max() > 1e-6 * np.abs(covariance).max():
-        raise ValueError(f"{name} must be symmetric, found {covariance.tolist()}")
-    eigenvalues = np.linalg.eigvalsh(covariance)
-    if eigenvalues[0] <= len(covariance) * np.finfo(np.float64).eps * abs(eigenvalues[-1]):
-        raise ValueError(f"{name} is singular or not positive definite, eigenvalues {eigenvalues.tolist()}")
-
-
-def _require_same_dimension(p: GaussianMixture, q: GaussianMixture) -> None:
-    if p.dimension != q.dimension:
-        raise ValueError(f"mixtures must be of the same dimension, found {p.dimension} and {q.dimension}")

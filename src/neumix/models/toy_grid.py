@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from neumix.batching import DeviceSplit
-from neumix.data.toy_models import LARGEST, Grid, check_on_grid, decoders, priors
+from neumix.data.toy_models import LARGEST, Grid, check_on_grid, decoders, kinks, priors
 from neumix.models.base import BatchedModel
 from neumix.settings import STRICT
 
@@ -21,6 +21,7 @@ Count = Annotated[int, Setting(gt=0)]
 
 _REACH = 8.0  # standard deviations; a normal law has a mass of 6e-16 further out
 _CHUNK = 4_000_000  # densities held at once; 32 MB
+_FARTHEST = 6.0  # standard deviations from a mean to a kink; beyond lies a mass of 1e-9, which densities still show
 _TINY = 1e-300  # smaller densities would have no logarithm; raising them to this cannot make a model the best one
 
 
@@ -159,13 +160,15 @@ class Model(BatchedModel):
         generators: one for each seed; nothing is drawn.
 
     Raises:
-        ValueError: more models are to be kept than there are.
+        ValueError: more models are to be kept than there are, or the grid has different models that floating point
+            numbers do not tell apart.
     """
 
     def __init__(
         self, config: Config, shapes: Mapping[str, Sequence[int]], generators: Sequence[torch.Generator]
     ) -> None:
         super().__init__(len(generators))
+        _check_resolvable(config.grid)
         self.config = config
         self.priors, self.decoders = priors(config.grid), decoders(config.grid)
         if config.kept > self.n_models(2):
@@ -245,3 +248,16 @@ class Model(BatchedModel):
             chunk = parameters[first : first + at_once]
             components = component_densities(x, chunk, means, grid.component_sd, grid.noise_sd)  # (D, A, X)
             yield first, (weights @ components).flatten(0, 1)
+
+
+def _check_resolvable(grid: Grid) -> None:
+    """Refuse a grid on which decoders may differ only where a prior has next to no mass."""
+    for kink in kinks(grid):
+        for mean in (min(grid.means), max(grid.means)):
+            distance = abs(kink - mean) / grid.component_sd
+            if distance > _FARTHEST:
+                raise ValueError(
+                    f"grid: a kink at {kink:g} is {distance:g} component_sd away from a mean of {mean:g}; beyond "
+                    f"{_FARTHEST:g} decoders that differ only there have the same likelihood in floating point; raise "
+                    "component_sd, or bring means and kinks closer"
+                )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field as Setting
 from pydantic.dataclasses import dataclass
 
+from neumix.gaussian_mixture import GaussianMixture
 from neumix.metrics.correlation import (
     bootstrap_interval,
     jackknife,
@@ -19,7 +20,7 @@ from neumix.metrics.correlation import (
     weak_mcc,
 )
 from neumix.metrics.matching import clustering_accuracy
-from neumix.metrics.mixture_alignment import GaussianMixture, align, dist_aff_l2
+from neumix.metrics.mixture_alignment import align, dist_aff_l2
 from neumix.mixture_vae import MixtureVAE
 from neumix.papers.identifiability.panels import component_panels
 from neumix.results import Measurement

@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from neumix.formatting import format_number
+from neumix.gaussian_mixture import GaussianMixture
 from neumix.injectivity import affine_maps_between, injectivity, preimage_count, pushforward_cdf
-from neumix.metrics.mixture_alignment import GaussianMixture
 from neumix.piecewise_affine import Number, PiecewiseAffine, affine_function, fully_connected, piecewise_affine
 from neumix.rendering import NEUTRAL, SERIES
 from neumix.results import Results

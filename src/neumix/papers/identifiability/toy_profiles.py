@@ -53,7 +53,8 @@ class Profile:
     @property
     def lowest(self) -> Floats:
         """All values of the parameter with the lowest negative log-likelihood, (M,)."""
-        return self.values[self.likelihood <= self.likelihood.min() + _LOWEST]
+        lowest: Floats = self.values[self.likelihood <= self.likelihood.min() + _LOWEST]
+        return lowest
 
     @property
     def _depths(self) -> Floats:
@@ -81,14 +82,16 @@ def profile(grid: Grid, x: torch.Tensor, true: ToyModel, parameter: int, points:
     density = toy_grid.densities(grid, x, *(torch.from_numpy(part[None]) for part in true.parameters))
     seen = density[0] > _NEGLIGIBLE
     along = toy_grid.densities(grid, x[seen], *(torch.from_numpy(part) for part in (decoder, weights, means)))
-    return values, toy_grid.cross_entropy(density[:, seen], along, float(x[1] - x[0]))[0].numpy()
+    likelihood: Floats = toy_grid.cross_entropy(density[:, seen], along, float(x[1] - x[0]))[0].numpy()
+    return values, likelihood
 
 
 def _refined(values: Sequence[float], points: int) -> Floats:
     """Return evenly spaced points between neighbouring values and one step beyond either end."""
     steps = np.diff(values) if len(values) > 1 else np.ones(1)
     nodes = np.array([values[0] - steps[0], *values, values[-1] + steps[-1]])
-    return np.interp(np.arange((len(nodes) - 1) * points + 1) / points, np.arange(len(nodes)), nodes)
+    refined: Floats = np.interp(np.arange((len(nodes) - 1) * points + 1) / points, np.arange(len(nodes)), nodes)
+    return refined
 
 
 def most_minima(profiles: Sequence[Profile], number: int) -> list[Profile]:
