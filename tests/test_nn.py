@@ -139,6 +139,7 @@ def test_small_normal_weights_have_a_standard_deviation_of_two_hundredths_and_no
     for weight in batched.weights:
         values = weight.detach().numpy().ravel()
         assert stats.kstest(values, stats.norm(0, 0.02).cdf).pvalue > 0.001
+        assert values.std() == pytest.approx(0.02, rel=0.015)
     assert all(bias.shape == (3, 1, bias.shape[2]) and not bias.any() for bias in batched.biases)
 
 

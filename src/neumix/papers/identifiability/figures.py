@@ -126,7 +126,7 @@ def _latent_spaces(run: RunResult) -> Figure:
         panel.set(title=f"fit {fit + 1}", xlabel="$z_1$")
         panel.tick_params(labelsize=6)
     panels[0, 0].set_ylabel("$z_2$")
-    figure.legend(loc="outside lower center", ncols=len(np.unique(labels)), markerscale=5)
+    figure.legend(loc="outside upper center", ncols=len(np.unique(labels)), markerscale=5)
     return figure
 
 

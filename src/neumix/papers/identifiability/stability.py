@@ -122,8 +122,11 @@ class DrawSensitivity:
     def __call__(self, trained: TrainedRun) -> Measurement:
         """Measure a run whose data have `fits_per_draw`."""
         fits = trained.data.fits_per_draw
-        if fits is None:
-            raise ValueError(f"{trained.run.id}: data.fits_per_draw is needed to tell the draws apart")
+        if fits is None or fits < 3 or trained.run.seeds % fits:
+            raise ValueError(
+                f"{trained.run.id}: data.fits_per_draw must be 3 or more and divide the {trained.run.seeds} seeds, to "
+                f"tell the draws apart; found {fits}"
+            )
         model = trained.model()
         codes = _codes(model, _points(trained, "train"))
         mixtures = prior_mixtures(model)
