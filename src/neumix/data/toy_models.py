@@ -227,7 +227,7 @@ def check_on_grid(grid: Grid, truths: Mapping[str, NDArray[Any]]) -> None:
     units = weights * grid.weight_steps
     off = (np.abs(units - np.round(units)) > 10.0**-_DECIMALS) | (weights < 0)
     if off.any():
-        raise ValueError(f"weights: {weights[off][0]} is not a multiple of 1/{grid.weight_steps}")
+        raise ValueError(f"weights: {weights[off][0]} is not a non-negative multiple of 1/{grid.weight_steps}")
     totals = weights.sum(-1)
     if not np.allclose(totals, 1):
         raise ValueError(f"weights sum to {totals[~np.isclose(totals, 1)][0]}, expected 1")

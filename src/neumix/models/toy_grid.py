@@ -39,7 +39,7 @@ class Config:
     grid: Grid
     simulations: Count
     kept: Count = 512
-    resolution: Count = 3
+    resolution: Annotated[int, Setting(ge=2)] = 3
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -54,8 +54,8 @@ def observations(grid: Grid, resolution: int) -> Tensor:
 
     Arguments:
         grid: the models.
-        resolution: points for each standard deviation of the noise; from 2 on, sums over the points are integrals of
-            the densities up to rounding, since these are smooth on that scale.
+        resolution: points for each standard deviation of the noise; two are enough for sums over the points to be
+            integrals of the densities up to rounding, since these are smooth on that scale.
     """
     ends = np.array([min(grid.means), max(grid.means)]) + _REACH * grid.component_sd * np.array([-1, 1])
     alpha, beta, pi, z = np.meshgrid(grid.alpha, grid.beta, grid.pi, ends)
@@ -107,7 +107,8 @@ def _pieces(decoder: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     bends = torch.where(beta != 0, -pi / torch.where(beta != 0, beta, 1), 0).sort(-1).values
     edges = torch.nn.functional.pad(bends, (1, 0), value=-math.inf)
     edges = torch.nn.functional.pad(edges, (0, 1), value=math.inf)
-    inside = torch.stack([bends[..., 0] - 1, bends.mean(-1), bends[..., 1] + 1], -1)[..., None]  # (..., 3, 1)
+    outer = 1 + bends.abs()  # in proportion, so that it is a step even from a bend far out
+    inside = torch.stack([bends[..., 0] - outer[..., 0], bends.mean(-1), bends[..., 1] + outer[..., 1]], -1)[..., None]
     active = beta[..., None, :] * inside + pi[..., None, :] > 0  # (..., 3, 2)
     return (active * (alpha * beta)[..., None, :]).sum(-1), (active * (alpha * pi)[..., None, :]).sum(-1), edges
 
@@ -116,7 +117,8 @@ def _between(low: Tensor, high: Tensor) -> Tensor:
     """Return the standard normal probability between two points, accurate in both tails."""
     upper = low + high > 0
     low, high = torch.where(upper, -high, low), torch.where(upper, -low, high)
-    probability: Tensor = torch.special.ndtr(high) - torch.special.ndtr(low)
+    # torch.special.ndtr loses all digits in the lower tail
+    probability: Tensor = (torch.special.erfc(-high / math.sqrt(2)) - torch.special.erfc(-low / math.sqrt(2))) / 2
     return probability
 
 

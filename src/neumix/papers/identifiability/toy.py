@@ -66,7 +66,7 @@ class ToyLikelihood:
 
     Arguments:
         panels: profiles that are kept: of different parameters in different models, those with most local minima
-            first, and among these those whose second minimum lies deepest below its barrier.
+            first, and among these those with the highest barrier between two minima.
         profile_points: points of a profile for each step of the grid.
     """
 

@@ -1,6 +1,7 @@
 """The negative log-likelihood of a univariate model along one of its parameters."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,12 +44,16 @@ class Profile:
     @property
     def minima(self) -> int:
         """Number of local minima, at least a thousandth of a nat deep, away from the ends."""
-        return len(self._depths)
+        return len(self._minima)
 
     @property
-    def depth(self) -> float:
-        """Depth in nats of the second deepest minimum below the lower of its barriers."""
-        return float(self._depths[-2]) if self.minima > 1 else 0.0
+    def barrier(self) -> float:
+        """Height in nats of the highest barrier between two neighbouring minima, above the higher of the two."""
+        rises = [
+            self.likelihood[first:second].max() - self.likelihood[[first, second]].max()
+            for first, second in itertools.pairwise(self._minima)
+        ]
+        return float(max(rises, default=0))
 
     @property
     def lowest(self) -> Floats:
@@ -57,9 +62,9 @@ class Profile:
         return lowest
 
     @property
-    def _depths(self) -> Floats:
-        depths: Floats = find_peaks(-self.likelihood, prominence=_VISIBLE)[1]["prominences"]
-        return np.sort(depths)
+    def _minima(self) -> list[int]:
+        positions: list[int] = find_peaks(-self.likelihood, prominence=_VISIBLE)[0].tolist()
+        return positions
 
 
 def profile(grid: Grid, x: torch.Tensor, true: ToyModel, parameter: int, points: int) -> tuple[Floats, Floats]:
@@ -97,10 +102,10 @@ def _refined(values: Sequence[float], points: int) -> Floats:
 def most_minima(profiles: Sequence[Profile], number: int) -> list[Profile]:
     """Return profiles of different parameters in different models.
 
-    Those with most local minima come first, and among these those with the largest depth.
+    Those with most local minima come first, and among these those with the highest barrier.
     """
     chosen: list[Profile] = []
-    for candidate in sorted(profiles, key=lambda one: (-one.minima, -one.depth)):
+    for candidate in sorted(profiles, key=lambda one: (-one.minima, -one.barrier)):
         new = all(candidate.simulation != one.simulation and candidate.parameter != one.parameter for one in chosen)
         if new and len(chosen) < number:
             chosen.append(candidate)
