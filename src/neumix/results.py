@@ -19,6 +19,8 @@ __all__ = ["Measurement", "Results", "RunFiles", "RunResult", "read_metrics", "w
 
 Metrics = dict[str, list[float]]
 
+_HISTORY = ("stage", "epoch", "step", "seconds", "learning_rate", "loss_mean")
+
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
@@ -151,8 +153,8 @@ def read_metrics(path: Path) -> Metrics:
 
 
 def write_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write the rows of a training's history as CSV; stages may have different columns."""
-    columns = dict.fromkeys(column for row in history for column in row)
+    """Write the rows of a training's history as CSV; stages may have different columns, and one of 0 epochs no row."""
+    columns = dict.fromkeys([*_HISTORY, *(column for row in history for column in row)])
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
     writer.writeheader()
