@@ -82,6 +82,14 @@ def test_different_fits_agree_less_and_every_number_has_one_value_for_each_pair_
     assert low <= np.mean(found["mcc_weak_pairs"]) <= high
 
 
+def test_correlation_between_coordinates_is_that_of_one_fit() -> None:
+    fits = trained(make_run())
+    found = measure(fits).metrics["mcc_within"]
+    with torch.no_grad():
+        codes = fits.model().codes(torch.from_numpy(fits.dataset["train"]["x"].values).expand(FITS, -1, -1)).numpy()
+    np.testing.assert_allclose(found, [abs(np.corrcoef(*fit.T)[0, 1]) for fit in codes], rtol=1e-4)
+
+
 def test_the_untrained_control_uses_the_initial_weights() -> None:
     run = make_run()
     fits = trained(run)

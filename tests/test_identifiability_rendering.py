@@ -46,6 +46,9 @@ def stability(run: Run, rng: np.random.Generator) -> Measurement:
     names += [f"epoch_{epoch}_mcc_{kind}" for epoch in snapshots for kind in ("strong", "weak")]
     names += ["dist_aff_l2", "dist_aff_l2_refined"]
     metrics = {key: value for name in names for key, value in over_pairs(name, rng).items()}
+    metrics |= {
+        f"{name.removesuffix('strong')}within": rng.random(FITS) for name in names if name.endswith("mcc_strong")
+    }
     metrics |= {"n_pairs": [6], "n_ordered_pairs": [12]}
     metrics |= {"clustering_accuracy": 100 * rng.random(FITS), "n_components_used": [20.0] * FITS}
     images = rng.random((COMPONENTS, 8, SIDE, SIDE)).astype(np.float32)
@@ -174,7 +177,7 @@ def test_table_2_has_a_row_for_every_dataset(root: Path) -> None:
 
 def test_epoch_curves_run_from_the_untrained_network_to_the_last_epoch(root: Path) -> None:
     run = results(root, "fig_epochs")["mnist_mcc/ivae_arch3_leakyrelu"]
-    curve = epoch_curve(run, "mcc_weak")
+    curve = epoch_curve(run, "mcc_weak_pairs")
     assert list(curve) == [0, 1, 2, 5, 10, 20, 50, 100, 200]
     np.testing.assert_array_equal(curve[0], run.values("untrained_mcc_weak_pairs"))
     np.testing.assert_array_equal(curve[200], run.values("mcc_weak_pairs"))

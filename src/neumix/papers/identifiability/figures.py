@@ -67,13 +67,13 @@ def fig_epochs(results: Results) -> Figure:
     figure, panels = plt.subplots(1, len(_KINDS), figsize=(7.0, 3.0), sharey=True)
     for panel, (metric, title) in zip(panels, _KINDS.items(), strict=True):
         for (name, run), colour in zip(results.items(), SERIES, strict=False):
-            curve = epoch_curve(run, metric)
+            curve = epoch_curve(run, f"{metric}_pairs")
             means, spreads = (np.array([reduce(values) for values in curve.values()]) for reduce in (np.mean, np.std))
             panel.errorbar(
                 list(curve), means, spreads, marker="o", markersize=3, capsize=2, color=colour, label=label_of(name)[0]
             )
         panel.set_xscale("symlog", linthresh=1)
-        ticks = list(epoch_curve(next(iter(results.values())), metric))
+        ticks = list(epoch_curve(next(iter(results.values())), f"{metric}_pairs"))
         panel.set_xticks(ticks, [str(tick) for tick in ticks])
         panel.set_xticks([], minor=True)
         panel.set(xlabel="epoch (0: untrained)", title=title)

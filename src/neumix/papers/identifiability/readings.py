@@ -34,8 +34,8 @@ def components(run: RunResult) -> int:
 
 
 def epoch_curve(run: RunResult, metric: str) -> dict[int, Floats]:
-    """Return a metric over pairs by training epoch, from the untrained network, epoch 0, to the last epoch."""
+    """Return a metric by training epoch, from the untrained network, epoch 0, to the last epoch."""
     stage = list(run.parameters["stages"].values())[-1]
-    curve = {0: run.values(f"untrained_{metric}_pairs")}
-    curve |= {epoch: run.values(f"epoch_{epoch}_{metric}_pairs") for epoch in stage["snapshots"]}
-    return curve | {int(stage["epochs"]): run.values(f"{metric}_pairs")}
+    curve = {0: run.values(f"untrained_{metric}")}
+    curve |= {epoch: run.values(f"epoch_{epoch}_{metric}") for epoch in stage["snapshots"]}
+    return curve | {int(stage["epochs"]): run.values(metric)}

@@ -42,7 +42,9 @@ class LatentStability:
     """MCC and, on request, the affine L2 distance over all pairs of a run's fits.
 
     The metrics that are compared with the paper hold one jackknife pseudo-value for each fit: their mean is the mean
-    over pairs, and their spread allows for pairs that share a fit. Those ending in `_pairs` hold every pair.
+    over pairs, and their spread allows for pairs that share a fit. Those ending in `_pairs` hold every pair, those
+    ending in `_within` the mean absolute correlation between the coordinates of one fit's codes: where it is near 1 a
+    code says one thing only, and strong MCC is large whatever else.
 
     References:
         Identifiability, Appendix J.1, Tables 2 and 3.
@@ -83,7 +85,7 @@ class LatentStability:
         metrics: Metrics = {}
         for kind, score in {"strong": strong_mcc, "weak": weak_mcc}.items():
             metrics |= self._over_pairs(f"{name}_{kind}", pairwise(score, codes))
-        return metrics
+        return metrics | {f"{name}_within": [_coordinate_correlation(fit) for fit in codes]}
 
     def _over_pairs(self, name: str, matrix: Array, *, ordered: bool = False) -> Metrics:
         pairs = ordered_pair_values(matrix) if ordered else pair_values(matrix)
@@ -152,6 +154,15 @@ def prior_mixtures(model: MixtureVAE) -> list[GaussianMixture]:
     variances = model.prior.log_variances.double().exp()[:, 0].numpy()
     covariances = variances[..., None] * np.eye(means.shape[-1])
     return [GaussianMixture(*parts) for parts in zip(weights, means, covariances, strict=True)]
+
+
+def _coordinate_correlation(codes: Array) -> float:
+    """Return the mean absolute correlation between different coordinates of codes (N, D); 0 for a single one."""
+    dimension = codes.shape[1]
+    if dimension == 1:
+        return 0.0
+    correlations = np.atleast_2d(np.corrcoef(codes.T))
+    return float(np.abs(correlations[np.triu_indices(dimension, 1)]).mean())
 
 
 def _ordered_distances(mixtures: list[GaussianMixture]) -> Array:

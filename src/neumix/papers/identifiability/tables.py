@@ -34,6 +34,7 @@ _DATASETS = {
     "parallelograms_vade/draw_3": "Random parallelograms #3",
 }
 _DRAWS = {"draw_sensitivity/pinwheel": "Pinwheel", "draw_sensitivity/parallelograms": "Random parallelograms"}
+_IMAGES = {"clustering/mnist": "MNIST", "clustering/fashion_mnist": "Fashion-MNIST"}
 _MCC = {"Strong MCC": "mcc_strong", "Weak MCC": "mcc_weak"}
 
 
@@ -92,7 +93,8 @@ def table_epochs(results: Results) -> pd.DataFrame:
     """Return MCC by training epoch."""
     rows = []
     for name, run in results.items():
-        curves = {title: epoch_curve(run, metric) for title, metric in _MCC.items()}
+        curves = {title: epoch_curve(run, f"{metric}_pairs") for title, metric in _MCC.items()}
+        curves["Correlation between coordinates of a code"] = epoch_curve(run, "mcc_within")
         for epoch in curves["Weak MCC"]:
             found = {title: _spread(curve[epoch], 3) for title, curve in curves.items()}
             rows.append({"Model": label_of(name)[0], "Epoch": str(epoch), **found})
@@ -130,7 +132,7 @@ def table_clustering(results: Results) -> pd.DataFrame:
     """Return VaDE's clustering accuracy on images."""
     return pd.DataFrame(
         {
-            "Dataset": run.parameters["dataset"] if "dataset" in run.parameters else name.partition("/")[2],
+            "Dataset": _IMAGES[name],
             "Clustering accuracy (%)": _spread(run.values("clustering_accuracy"), 2),
             "Best fit (%)": f"{run.values('clustering_accuracy').max():.2f}",
             **{title: _over_pairs(run, metric) for title, metric in _MCC.items()},
