@@ -89,7 +89,7 @@ def phases() -> list[Phase]:
         Phase("first", stage(), Loss(name="neg_ctc")),
         Phase("moving", stage(epochs=4, batch_size=10), Loss(name="moving_estimate")),
         Phase("patient", stage(epochs=20, patience=2), Loss(name="neg_ctc")),
-        everything(),
+        everything(epochs=2, batch_size=50, snapshots=(1,)),
     ]
 
 
