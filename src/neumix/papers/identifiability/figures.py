@@ -122,7 +122,9 @@ def _latent_spaces(run: RunResult) -> Figure:
         for cluster in np.unique(labels):
             points = codes[fit][labels[fit] == cluster]
             label = f"cluster {cluster + 1}" if fit == 0 else None
-            panel.plot(*points.T, ".", markersize=1.5, color=SERIES[cluster % len(SERIES)], label=label)
+            colour = SERIES[cluster % len(SERIES)]
+            # Thousands of points as paths would make the SVG a hundred times as large.
+            panel.plot(*points.T, ".", markersize=1.5, color=colour, label=label, rasterized=True)
         panel.set(title=f"fit {fit + 1}", xlabel="$z_1$")
         panel.tick_params(labelsize=6)
     panels[0, 0].set_ylabel("$z_2$")
