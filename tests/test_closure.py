@@ -226,7 +226,17 @@ def parts_of(names: set[str]) -> set[str]:
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 def test_what_decides_weights_and_only_that(run: Run) -> None:
     code = modules(dag.training_code(run))
-    assert code >= {"training", "checkpoint", "batching", "seeding", "schedule", "trained", "nn", "models.base"}
+    assert code >= {
+        "training",
+        "checkpoint",
+        "batching",
+        "optimization",
+        "seeding",
+        "schedule",
+        "trained",
+        "models.base",
+    }
+    assert ("nn" in code) == (run.model.name != "toy_grid")  # the one model without a network
     assert code >= {f"data.{run.data.name}", f"models.{run.model.name}"}
     forbidden = {"rendering", "report", "papers", "comparison", "published", "catalogue", "dag", "jobs", "provenance"}
     assert not parts_of(code) & (forbidden | {"results", "closure", "metrics", "cli", "scoreboard", "audit"})
@@ -256,7 +266,16 @@ def test_what_decides_a_table_or_figure_and_only_that(item: str, kind: str) -> N
     assert code >= {"rendering", "results", f"papers.{slug}.{kind}"}
     assert f"papers.{slug}.{'figures' if kind == 'tables' else 'tables'}" not in code
     assert f"papers.{slug}.evaluation" not in code
-    assert not parts_of(code) & {"training", "trained", "checkpoint", "batching", "report", "catalogue", "dag", "jobs"}
+    assert not parts_of(code) & {
+        "training",
+        "trained",
+        "checkpoint",
+        "optimization",
+        "report",
+        "catalogue",
+        "dag",
+        "jobs",
+    }
 
 
 @pytest.mark.parametrize("root", ["neumix.comparison", "neumix.report.collect"])

@@ -138,7 +138,7 @@ def test_an_unknown_law_lists_the_known_ones(root: Path) -> None:
 
 MISTAKES: dict[str, tuple[Change, str]] = {
     "text for a number": (put(SETTINGS, seeds="many") , "key 'seeds'"),
-    "no epochs": (put(f"{SMOKE}/settings/stages/main", epochs=0), "key 'stages.main.epochs'"),
+    "negative epochs": (put(f"{SMOKE}/settings/stages/main", epochs=-1), "key 'stages.main.epochs'"),
     "missing key": (drop(STAGE, "batch_size"), "key 'stages.main.batch_size' is missing"),
     "missing loss": (drop(STAGE, "loss"), "key 'stages.main.loss' is missing"),
     "missing loss name": (drop(f"{STAGE}/loss", "name"), "stages.main.loss: key 'name' is missing"),
