@@ -110,7 +110,9 @@ def autoencoder_rows(repeats: int) -> list[Row]:
     plain, single, half = in_turns(
         repeats, plain_mfcvae, lambda: neumix_mfcvae(10, "float32"), lambda: neumix_mfcvae(10, "bfloat16")
     )
-    plain_points, points = in_turns(repeats, plain_vade, lambda: neumix_vade(5))
+    plain_points, points, half_points = in_turns(
+        repeats, plain_vade, lambda: neumix_vade(5, "float32"), lambda: neumix_vade(5, "bfloat16")
+    )
     library, ours = in_turns(repeats, library_cca, neumix_weak_mcc)
     return [
         ("MFCVAE Arch1, batch 512, plain loop", f"{1000 * plain:.0f} ms per step and fit", ""),
@@ -125,6 +127,11 @@ def autoencoder_rows(repeats: int) -> list[Row]:
             "the same, five fits together",
             f"{1000 * points:.0f} ms",
             f"{plain_points / points:.1f} x the plain loop (aim: at least 2)",
+        ),
+        (
+            "the same, products in bfloat16",
+            f"{1000 * half_points:.0f} ms",
+            f"{plain_points / half_points:.1f} x the plain loop",
         ),
         ("CCA of 5000 x 50 codes, 20 variates, scikit-learn", f"{1000 * library:.0f} ms", ""),
         (
