@@ -62,7 +62,7 @@ def plain_mfcvae() -> float:
 
 
 def neumix_vade(fits: int, precision: Precision) -> float:
-    """Return seconds for an epoch of one fit of VaDE on 5000 points of the plane, `fits` together, over a few epochs."""
+    """Return seconds for an epoch of one fit of VaDE on 5000 points of the plane, `fits` together."""
     dataset = pinwheel.load(Path(), pinwheel.Config(size=POINTS), range(fits))
     network = Network(
         encoder=SYNTHETIC[0], decoder=SYNTHETIC[1], activation="leaky_relu", likelihood="gaussian", noise_sd=0.1
