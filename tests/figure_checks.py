@@ -1,7 +1,9 @@
-"""What every figure must satisfy: texts inside it that do not overlap."""
+"""What every figure and table must satisfy: texts that do not overlap and stay inside, words in every cell."""
 
 import itertools
+import re
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
@@ -17,6 +19,14 @@ def assert_texts_apart(drawn: Figure) -> None:
     for (one, a), (other, b) in itertools.combinations(boxes, 2):
         width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
         assert min(width, height) <= 1.5, f"{one!r} and {other!r} overlap by {width:.1f} x {height:.1f} pixels"
+
+
+def assert_texts_in_cells(frame: pd.DataFrame) -> None:
+    """A table has rows, columns of different names, and text in every cell, which is neither NaN nor minus zero."""
+    assert len(frame) and frame.columns.is_unique
+    for cell in [*frame.columns, *frame.to_numpy().ravel()]:
+        assert isinstance(cell, str) and cell.strip(), f"{cell!r} is no text"
+        assert not any(re.fullmatch(r"nan|-0(\.0*)?", word) for word in cell.split()), f"{cell!r} is no number"
 
 
 def is_colourbar(axes: Axes) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from figure_checks import assert_texts_apart
+from figure_checks import assert_texts_apart, assert_texts_in_cells
 from matplotlib.figure import Figure
 
 from neumix import dag, rendering
@@ -133,10 +133,7 @@ def test_tables_hold_text_in_every_cell(root: Path, item: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         frame = table(root, item)
-    assert len(frame) and frame.columns.is_unique
-    cells = [*frame.columns, *frame.to_numpy().ravel()]
-    assert all(isinstance(cell, str) and cell.strip() for cell in cells)
-    assert not any("nan" in cell.split() for cell in cells)
+    assert_texts_in_cells(frame)
 
 
 @pytest.mark.parametrize("item", FIGURES)
@@ -151,11 +148,12 @@ def test_texts_do_not_overlap_and_stay_inside(root: Path, item: str) -> None:
 
 @pytest.mark.parametrize("item", [name for name in FIGURES if name not in PICTURES])
 def test_panels_are_labelled(root: Path, item: str) -> None:
-    for axes in figure(root, item).axes:
-        row = axes.get_shared_y_axes().get_siblings(axes) if item != "fig_draws" else figure(root, item).axes
-        first = item in ("fig1", "fig2", "fig5", "fig6", "fig7") or any(other.get_ylabel() for other in row)
-        assert axes.get_xlabel()
-        assert first or axes.get_yticklabels()
+    panels = figure(root, item).axes  # side by side; the leftmost names the vertical scale of all
+    assert all(panel.get_xlabel() for panel in panels)
+    if item == "fig_draws":
+        assert [tick.get_text() for tick in panels[0].get_yticklabels()] == ["pinwheel", "parallelograms"]
+    else:
+        assert panels[0].get_ylabel()
 
 
 def test_table_3_prints_mean_and_deviation_over_pairs(root: Path) -> None:
@@ -182,6 +180,17 @@ def test_epoch_curves_run_from_the_untrained_network_to_the_last_epoch(root: Pat
     np.testing.assert_array_equal(curve[0], run.values("untrained_mcc_weak_pairs"))
     np.testing.assert_array_equal(curve[200], run.values("mcc_weak_pairs"))
     assert len(table(root, "table_epochs")) == 2 * len(curve)
+
+
+def test_error_bars_reach_one_sample_deviation_from_the_mean(root: Path) -> None:
+    run = results(root, "fig_epochs")["mnist_mcc/mfcvae_arch3_leakyrelu"]
+    by_epoch = list(epoch_curve(run, "mcc_weak_pairs").values())
+    counts = [results(root, "fig_components")[f"controls/{name}"] for name in ("k_2", "k_10")]
+    by_count = [found.values("mcc_weak_pairs") for found in counts]
+    for item, samples in (("fig_epochs", by_epoch), ("fig_components", by_count)):
+        bars = figure(root, item).axes[0].collections[0].get_segments()
+        expected = [np.mean(values) + np.std(values, ddof=1) * np.array([-1, 1]) for values in samples]
+        np.testing.assert_allclose([bar[:, 1] for bar in bars[: len(samples)]], expected)
 
 
 def test_components_are_in_order(root: Path) -> None:

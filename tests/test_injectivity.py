@@ -22,7 +22,8 @@ from neumix.injectivity import (
     pushforward_cdf,
     relu_network_injectivity,
 )
-from neumix.piecewise_affine import affine_function, exact, fully_connected, piecewise_affine
+from neumix.intervals import exact
+from neumix.piecewise_affine import affine_function, fully_connected, piecewise_affine
 
 NONE = Injectivity(False, False, False)
 WEAK = Injectivity(True, False, False)

@@ -88,6 +88,16 @@ def test_a_pushforward_has_the_density_of_the_change_of_variables():
     np.testing.assert_allclose(image, p.log_prob(points) - np.log(abs(np.linalg.det(matrix))))
 
 
+def test_moments_are_those_of_the_whole_mixture():
+    mean, covariance = mixture_alignment.moments(univariate([0.25, 0.75], [0, 4], [1, 2]))
+    assert (mean.tolist(), covariance.tolist()) == ([3], [[1.75 + 0.1875 * 16]])
+    p = mixture(3, 2, 6)
+    points, _ = p.sample(200_000, np.random.default_rng(0))
+    mean, covariance = mixture_alignment.moments(p)
+    np.testing.assert_allclose(points.mean(0), mean, atol=5 * np.sqrt(np.diag(covariance).max() / len(points)))
+    np.testing.assert_allclose(np.cov(points.T), covariance, atol=0.03 * np.diag(covariance).max())
+
+
 def test_a_component_of_weight_zero_counts_for_nothing():
     p, q = univariate([1, 0], [0, 50], [1, 2]), univariate([1], [0], [1])
     assert p.log_prob([0.3]) == pytest.approx(q.log_prob([0.3]))

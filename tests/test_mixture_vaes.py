@@ -11,6 +11,7 @@ import vae_reference as reference
 from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MultivariateNormal, Normal, kl_divergence
+from vae_reference import BERNOULLI, GAUSSIAN, LINEAR, NETWORKS
 
 from neumix.autoencoder import Network
 from neumix.batching import DeviceSplit
@@ -23,21 +24,9 @@ from neumix.schedule import Stage
 from neumix.settings import CatalogueError, parse
 from neumix.training import Phase, fit, generators
 
-BERNOULLI = Network(encoder=(5,), decoder=(4,))
-GAUSSIAN = Network(encoder=(5,), decoder=(4,), activation="leaky_relu", likelihood="gaussian", noise_sd=0.4)
-LINEAR = Network(encoder=(), decoder=(), likelihood="gaussian", noise_sd=0.5)
-NETWORKS = pytest.mark.parametrize("network", [BERNOULLI, GAUSSIAN], ids=["bernoulli", "gaussian"])
+one_thread = reference.one_thread
 ELBO = vade.Loss(name="elbo")
 RECONSTRUCTION = vade.Loss(name="reconstruction")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Kernels this small only lose time on a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def build(network: Network, facets: int = 1, components: int = 3, latent: int = 2, seeds=(0, 1)) -> mfcvae.Model:

@@ -9,16 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neumix.piecewise_affine import (
-    Interval,
-    Piece,
-    PiecewiseAffine,
-    affine_function,
-    exact,
-    fully_connected,
-    piecewise_affine,
-    union,
-)
+from neumix.intervals import Interval, exact, union
+from neumix.piecewise_affine import Piece, PiecewiseAffine, affine_function, fully_connected, piecewise_affine
 
 INF = math.inf
 RELU = piecewise_affine([0], [0, 1], [0, 0])

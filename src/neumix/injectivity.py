@@ -12,8 +12,9 @@ from scipy.integrate import quad
 from scipy.special import ndtr
 
 from neumix.gaussian_mixture import GaussianMixture
-from neumix.metrics.mixture_alignment import l2_discrepancy
-from neumix.piecewise_affine import Interval, Number, Piece, PiecewiseAffine, Vector, exact, union
+from neumix.intervals import Interval, Number, exact, union
+from neumix.metrics.mixture_alignment import l2_discrepancy, moments
+from neumix.piecewise_affine import Piece, PiecewiseAffine, Vector
 
 __all__ = [
     "Injectivity",
@@ -247,7 +248,7 @@ def affine_maps_between(p: GaussianMixture, q: GaussianMixture) -> tuple[tuple[f
     Raises:
         ValueError: a mixture is not of dimension 1.
     """
-    (mean_p, sd_p), (mean_q, sd_q) = _moments(p), _moments(q)
+    (mean_p, sd_p), (mean_q, sd_q) = _mean_and_sd(p), _mean_and_sd(q)
     candidates = [(slope, mean_q - slope * mean_p) for slope in (sd_q / sd_p, -sd_q / sd_p)]
     return tuple((a, b) for a, b in candidates if l2_discrepancy(p.pushforward([[a]], [b]), q) < _SAME_LAW)
 
@@ -317,10 +318,8 @@ def _cdf(mixture: GaussianMixture, z: ArrayLike) -> Floats:
     return cdf
 
 
-def _moments(mixture: GaussianMixture) -> tuple[float, float]:
-    """Return mean and standard deviation."""
+def _mean_and_sd(mixture: GaussianMixture) -> tuple[float, float]:
     if mixture.dimension != 1:
         raise ValueError(f"need mixtures of dimension 1, found {mixture.dimension}")
-    mean = mixture.weights @ mixture.means[:, 0]
-    variance = mixture.weights @ (mixture.covariances[:, 0, 0] + (mixture.means[:, 0] - mean) ** 2)
-    return float(mean), float(np.sqrt(variance))
+    mean, covariance = moments(mixture)
+    return float(mean[0]), float(np.sqrt(covariance[0, 0]))

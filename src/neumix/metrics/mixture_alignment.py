@@ -19,6 +19,7 @@ __all__ = [
     "align_means",
     "dist_aff_l2",
     "l2_discrepancy",
+    "moments",
 ]
 
 Floats = NDArray[np.float64]
@@ -123,6 +124,14 @@ def dist_aff_l2(p: GaussianMixture, q: GaussianMixture, refine: bool = False) ->
         ValueError: the mixtures differ in dimension or in the number of components.
     """
     return align(p, q)[1].distance if refine else align_means(p, q).distance
+
+
+def moments(mixture: GaussianMixture) -> tuple[Floats, Floats]:
+    """Return mean (M,) and covariance (M, M) of the whole mixture."""
+    mean = mixture.weights @ mixture.means
+    centred = mixture.means - mean
+    within = np.tensordot(mixture.weights, mixture.covariances, 1)
+    return mean, within + (mixture.weights[:, None] * centred).T @ centred
 
 
 class _Maps(NamedTuple):
@@ -258,7 +267,7 @@ def _first_permutations(p: GaussianMixture, q: GaussianMixture) -> Iterator[Inte
 
 
 def _whitened_means(mixture: GaussianMixture) -> Floats:
-    mean, covariance = _moments(mixture)
+    mean, covariance = moments(mixture)
     return (mixture.means - mean) @ _roots(covariance)[1]
 
 
@@ -299,7 +308,7 @@ def _equal_moments(p: GaussianMixture, q: GaussianMixture, permutations: Integer
     References:
         Schoenemann 1966, A generalized solution of the orthogonal Procrustes problem.
     """
-    (mean_p, covariance_p), (mean_q, covariance_q) = _moments(p), _moments(q)
+    (mean_p, covariance_p), (mean_q, covariance_q) = moments(p), moments(q)
     inverse, root = _roots(covariance_p)[1], _roots(covariance_q)[0]
     source, target = _whitened_means(p), _whitened_means(q)[permutations]
     u, _, vt = np.linalg.svd(target.swapaxes(1, 2) @ (p.weights[:, None] * source))  # (K, M, M)
@@ -344,14 +353,6 @@ def _squared_discrepancy(log_pp: Floats | float, log_qq: Floats | float, log_pq:
     """Return (<p,p> + <q,q> - 2 <p,q>) / sqrt(<p,p> <q,q>) from logarithms, which neither overflow nor cancel early."""
     gap = np.asarray(log_pp) - log_qq
     return np.asarray(4 * np.sinh(gap / 4) ** 2 - 2 * np.expm1(log_pq - (np.asarray(log_pp) + log_qq) / 2))
-
-
-def _moments(mixture: GaussianMixture) -> tuple[Floats, Floats]:
-    """Return mean and covariance of the whole mixture."""
-    mean = mixture.weights @ mixture.means
-    centred = mixture.means - mean
-    within = np.tensordot(mixture.weights, mixture.covariances, 1)
-    return mean, within + (mixture.weights[:, None] * centred).T @ centred
 
 
 def _roots(covariance: Floats) -> tuple[Floats, Floats]:

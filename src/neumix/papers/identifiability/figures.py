@@ -1,9 +1,10 @@
 """Figures of the identifiability paper and of the experiments beyond it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -27,6 +28,8 @@ __all__ = [
     "fig_draws",
     "fig_epochs",
 ]
+
+Floats = NDArray[np.float64]
 
 _KINDS = {"mcc_weak": "weak MCC", "mcc_strong": "strong MCC"}
 _DRAWN = {"dist_aff_l2": r"$\mathrm{dist}_{\mathrm{Aff},L_2}$", **_KINDS}
@@ -68,10 +71,7 @@ def fig_epochs(results: Results) -> Figure:
     for panel, (metric, title) in zip(panels, _KINDS.items(), strict=True):
         for (name, run), colour in zip(results.items(), SERIES, strict=False):
             curve = epoch_curve(run, f"{metric}_pairs")
-            means, spreads = (np.array([reduce(values) for values in curve.values()]) for reduce in (np.mean, np.std))
-            panel.errorbar(
-                list(curve), means, spreads, marker="o", markersize=3, capsize=2, color=colour, label=label_of(name)[0]
-            )
+            _error_bars(panel, list(curve), list(curve.values()), colour, label_of(name)[0])
         panel.set_xscale("symlog", linthresh=1)
         ticks = list(epoch_curve(next(iter(results.values())), f"{metric}_pairs"))
         panel.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -86,11 +86,9 @@ def fig_components(results: Results) -> Figure:
     """Draw MCC against the number of components."""
     runs = sorted(results.values(), key=components)
     figure, panel = plt.subplots(figsize=(4.6, 3.2))
+    counts = [components(run) for run in runs]
     for (metric, title), colour in zip(_KINDS.items(), SERIES, strict=False):
-        pairs = [run.values(f"{metric}_pairs") for run in runs]
-        means, spreads = [values.mean() for values in pairs], [values.std(ddof=1) for values in pairs]
-        counts = [components(run) for run in runs]
-        panel.errorbar(counts, means, spreads, marker="o", markersize=3, capsize=2, color=colour, label=title)
+        _error_bars(panel, counts, [run.values(f"{metric}_pairs") for run in runs], colour, title)
     panel.set_xscale("log")
     panel.set_xticks(counts, [str(count) for count in counts])
     panel.set_xticks([], minor=True)
@@ -113,6 +111,12 @@ def fig_draws(results: Results) -> Figure:
         panel.set(xlabel=title, ylim=(-0.6, len(names) - 0.4))
     figure.suptitle("One point for each draw (mean over its pairs of fits); line: median", fontsize=9)
     return figure
+
+
+def _error_bars(panel: Axes, x: Sequence[int], samples: Sequence[Floats], colour: str, label: str) -> None:
+    """Draw mean and sample standard deviation of the values at each x."""
+    means, spreads = [values.mean() for values in samples], [values.std(ddof=1) for values in samples]
+    panel.errorbar(x, means, spreads, marker="o", markersize=3, capsize=2, color=colour, label=label)
 
 
 def _latent_spaces(run: RunResult) -> Figure:
@@ -142,8 +146,9 @@ def _component_rows(results: Results, images_of: Callable[[RunResult], NDArray[n
     """Draw one panel for each run, with one row of images for each component."""
     runs = list(results.items())
     rows, columns = images_of(runs[0][1]).shape[:2]
-    figure, panels = plt.subplots(1, len(runs), figsize=(0.26 * columns * len(runs) + 1.2, 0.26 * rows + 0.8))
-    for panel, (name, run) in zip(np.atleast_1d(panels), runs, strict=True):
+    size = (0.26 * columns * len(runs) + 1.2, 0.26 * rows + 0.8)
+    figure, panels = plt.subplots(1, len(runs), figsize=size, squeeze=False)
+    for panel, (name, run) in zip(panels[0], runs, strict=True):
         images = images_of(run)
         panel.imshow(_mosaic(images), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         side = images.shape[2] + 1
@@ -153,7 +158,7 @@ def _component_rows(results: Results, images_of: Callable[[RunResult], NDArray[n
         panel.tick_params(length=0)
         panel.spines[:].set_visible(False)
         panel.set_title(f"{label_of(name)[1]} ({label_of(name)[2]})")
-    np.atleast_1d(panels)[0].set_ylabel("component, by mean confidence")
+    panels[0, 0].set_ylabel("component, by mean confidence")
     return figure
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field as Setting
 from pydantic.dataclasses import dataclass
 
+from neumix.batching import DeviceSplit
 from neumix.gaussian_mixture import GaussianMixture
 from neumix.metrics.correlation import (
     bootstrap_interval,
@@ -31,6 +32,7 @@ from neumix.trained import TrainedRun, build_model
 __all__ = ["DrawSensitivity", "LatentStability", "prior_mixtures"]
 
 Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
 Metrics = dict[str, Any]
 
 LABELS = ("y", "component")
@@ -64,21 +66,22 @@ class LatentStability:
     def __call__(self, trained: TrainedRun) -> Measurement:
         """Measure a run of at least three fits."""
         model = trained.model()
-        x = _points(trained, self.split)
+        points = _points(trained, self.split)
+        x = points["x"]
         codes = _codes(model, x)
         metrics = self._mcc("mcc", codes) | self._reference_points(trained, x)
         fits = len(codes)
         metrics |= {"n_pairs": [fits * (fits - 1) // 2], "n_ordered_pairs": [fits * (fits - 1)]}
         arrays: dict[str, Any] = {}
         if isinstance(model, MixtureVAE):
-            metrics |= _clusters(trained, self.split, model, codes)
+            metrics |= _clusters(_assigned(model, codes), _labels(points))
             if self.dist:
                 metrics |= self._distances(model)
             if self.panels:
                 arrays |= component_panels(model, x, self.panels)
         if codes.shape[-1] == 2:
             arrays["codes"] = codes[:, :_SHOWN].astype(np.float32)
-            arrays["labels"] = _labels(trained, self.split)[:, :_SHOWN]
+            arrays["labels"] = _labels(points)[:, :_SHOWN]
         return Measurement(metrics, arrays)
 
     def _mcc(self, name: str, codes: Array) -> Metrics:
@@ -130,7 +133,8 @@ class DrawSensitivity:
                 f"tell the draws apart; found {fits}"
             )
         model = trained.model()
-        codes = _codes(model, _points(trained, "train"))
+        points = _points(trained, "train")
+        codes = _codes(model, points["x"])
         mixtures = prior_mixtures(model)
         metrics: dict[str, list[float]] = {}
         for start in range(0, len(codes), fits):
@@ -138,12 +142,12 @@ class DrawSensitivity:
             found = {
                 "mcc_strong": pair_values(pairwise(strong_mcc, group)),
                 "mcc_weak": pair_values(pairwise(weak_mcc, group)),
-                "dist_aff_l2": _ordered_distances(priors),
+                "dist_aff_l2": ordered_pair_values(pairwise(dist_aff_l2, priors, symmetric=False)),
             }
             for name, values in found.items():
                 metrics.setdefault(name, []).append(float(values.mean()))
                 metrics.setdefault(f"{name}_sd", []).append(float(values.std(ddof=1)))
-        metrics["clustering_accuracy"] = _accuracy(model, codes, _labels(trained, "train"))
+        metrics["clustering_accuracy"] = _accuracy(_assigned(model, codes), _labels(points))
         return Measurement(metrics, {})
 
 
@@ -165,18 +169,9 @@ def _coordinate_correlation(codes: Array) -> float:
     return float(np.abs(correlations[np.triu_indices(dimension, 1)]).mean())
 
 
-def _ordered_distances(mixtures: list[GaussianMixture]) -> Array:
-    pairs = [(p, q) for p in mixtures for q in mixtures if p is not q]
-    return np.array([dist_aff_l2(p, q) for p, q in pairs])
-
-
-def _points(trained: TrainedRun, split: str) -> torch.Tensor:
-    """Return the points that each fit encodes, (S, N, ...), shared ones without a copy."""
-    field, fits = trained.dataset[split]["x"], trained.run.seeds
-    if not field.per_seed and field.rows is None:
-        values = torch.from_numpy(field.values)
-        return values.expand(fits, *values.shape)
-    return torch.from_numpy(np.stack([field.of_seed(seed) for seed in range(fits)]))
+def _points(trained: TrainedRun, split: str) -> dict[str, torch.Tensor]:
+    """Return the fields of a split as each fit sees them, (S, N, ...)."""
+    return DeviceSplit(trained.dataset[split], trained.run.seeds, torch.device("cpu")).points()
 
 
 def _codes(model: Any, x: torch.Tensor) -> Array:
@@ -184,28 +179,27 @@ def _codes(model: Any, x: torch.Tensor) -> Array:
     return codes
 
 
-def _labels(trained: TrainedRun, split: str) -> NDArray[np.int64]:
-    """Return the classes of a split's points, (S, N)."""
-    fields: Mapping[str, Any] = trained.dataset[split].fields
-    (name,) = [name for name in LABELS if name in fields]
-    return np.stack([fields[name].of_seed(seed) for seed in range(trained.run.seeds)])
+def _labels(points: Mapping[str, torch.Tensor]) -> Integers:
+    """Return the classes of points, (S, N)."""
+    (name,) = [name for name in LABELS if name in points]
+    labels: Integers = points[name].numpy()
+    return labels
 
 
-def _clusters(trained: TrainedRun, split: str, model: MixtureVAE, codes: Array) -> Metrics:
+def _clusters(assigned: Integers, labels: Integers) -> Metrics:
     """Return the clustering accuracy in percent, and how many components are used at all."""
-    metrics: Metrics = {"clustering_accuracy": _accuracy(model, codes, _labels(trained, split))}
-    clusters = _assigned(model, codes)
-    metrics["n_components_used"] = [len(np.unique(fit)) for fit in clusters]
-    return metrics
+    return {
+        "clustering_accuracy": _accuracy(assigned, labels),
+        "n_components_used": [len(np.unique(fit)) for fit in assigned],
+    }
 
 
-def _accuracy(model: MixtureVAE, codes: Array, labels: NDArray[np.int64]) -> list[float]:
-    clusters = _assigned(model, codes)
-    return [100 * float(clustering_accuracy(*fit)) for fit in zip(clusters, labels, strict=True)]
+def _accuracy(assigned: Integers, labels: Integers) -> list[float]:
+    return [100 * float(clustering_accuracy(*fit)) for fit in zip(assigned, labels, strict=True)]
 
 
-def _assigned(model: MixtureVAE, codes: Array) -> NDArray[np.int64]:
+def _assigned(model: MixtureVAE, codes: Array) -> Integers:
     """Return the most probable component of the first facet, (S, N)."""
     responsibilities = model.prior.responsibilities(torch.from_numpy(codes).float())
-    assigned: NDArray[np.int64] = responsibilities[:, :, 0].argmax(-1).numpy()
+    assigned: Integers = responsibilities[:, :, 0].argmax(-1).numpy()
     return assigned

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from neumix.formatting import format_number
 from neumix.gaussian_mixture import GaussianMixture
 from neumix.injectivity import affine_maps_between, injectivity, preimage_count, pushforward_cdf
-from neumix.piecewise_affine import Number, PiecewiseAffine, affine_function, fully_connected, piecewise_affine
+from neumix.intervals import Number
+from neumix.piecewise_affine import PiecewiseAffine, affine_function, fully_connected, piecewise_affine
 from neumix.rendering import NEUTRAL, SERIES
 from neumix.results import Results
 
