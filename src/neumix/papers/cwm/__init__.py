@@ -1,0 +1,1 @@
+"""Classifier weighted mixtures: what the paper measures, its tables and its figures."""

@@ -1,0 +1,3 @@
+"""Tables of the CWM paper and of the experiments beyond it."""
+
+__all__: list[str] = []
