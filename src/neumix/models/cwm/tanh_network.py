@@ -5,8 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 __all__ = ["log_softmax_at", "logits"]
+
+_BLOCK = 1024  # points are padded to a multiple: matrix libraries keep a program and its memory for every shape they meet
 
 
 def logits(z: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
@@ -36,9 +39,11 @@ def log_softmax_at(z: Tensor, label: Tensor, weights: Sequence[Tensor], biases: 
     """
     kind = z.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else z.dtype
+    missing = -len(z) % _BLOCK
+    padded, labels = functional.pad(z, (0, 0, 0, missing)), functional.pad(label, (0, missing))
     with torch.autocast(kind, enabled=False):
-        found: Tensor = _LogSoftmaxAt.apply(z, label, dtype, *weights, *biases)  # type: ignore[no-untyped-call]
-    return found
+        found: Tensor = _LogSoftmaxAt.apply(padded, labels, dtype, *weights, *biases)  # type: ignore[no-untyped-call]
+    return found[: len(z)]
 
 
 class _LogSoftmaxAt(torch.autograd.Function):

@@ -1,0 +1,99 @@
+"""The paper's claims about its Table I, each checked on our scores."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from neumix.papers.cwm.readings import MODELS, SCORE
+from neumix.results import Results, RunResult
+
+__all__ = ["Claim", "difference", "table_claims"]
+
+Floats = NDArray[np.float64]
+
+_ORDERS = {
+    "as printed": ("cwm", "nsf", "gmm", "rnvp"),
+    "columns of RNVP and NSF swapped": ("cwm", "rnvp", "gmm", "nsf"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A statement about our results and what they say of it.
+
+    Arguments:
+        text: the statement.
+        evidence: the numbers that decide.
+        holds: whether they bear it out; none if they do not decide.
+    """
+
+    text: str
+    evidence: str
+    holds: bool | None
+
+    @property
+    def verdict(self) -> str:
+        """What a reader is told."""
+        return {True: "holds", False: "does not hold", None: "not decided"}[self.holds]
+
+
+def difference(higher: Floats, lower: Floats) -> tuple[float, float]:
+    """Return the mean of seed-wise differences and the half-width of its 95% t interval.
+
+    Scores of equal seeds are on the same fresh samples. With one seed the half-width is infinite.
+    """
+    gap = higher - lower
+    if len(gap) < 2:
+        return float(gap.mean()), math.inf
+    return float(gap.mean()), float(stats.t.ppf(0.975, len(gap) - 1) * gap.std(ddof=1) / math.sqrt(len(gap)))
+
+
+def table_claims(results: Results) -> pd.DataFrame:
+    """Return each claim, the numbers that decide it, and whether it holds."""
+    runs = {name.partition("/")[2]: run for name, run in results.items()}
+    claims = [*_place_first(runs), *_orders(runs), *_fewer_parameters(runs)]
+    return pd.DataFrame({"Claim": claim.text, "Evidence": claim.evidence, "Verdict": claim.verdict} for claim in claims)
+
+
+def _better(runs: Mapping[str, RunResult], higher: str, lower: str) -> tuple[bool | None, str]:
+    mean, half = difference(runs[higher].values(SCORE), runs[lower].values(SCORE))
+    holds = True if mean - half > 0 else False if mean + half < 0 else None
+    return holds, f"{MODELS[higher]} - {MODELS[lower]} = {mean:+.4f} ± {half:.4f}"
+
+
+def _place_first(runs: Mapping[str, RunResult]) -> list[Claim]:
+    parts = [_better(runs, "cwm", other) for other in ("nsf", "gmm", "rnvp")]
+    return [
+        Claim("CWM has the highest score", "; ".join(text for _, text in parts), _all([holds for holds, _ in parts]))
+    ]
+
+
+def _orders(runs: Mapping[str, RunResult]) -> list[Claim]:
+    claims = []
+    for reading, order in _ORDERS.items():
+        parts = [_better(runs, *pair) for pair in itertools.pairwise(order)]
+        text = f"{' > '.join(MODELS[name] for name in order)} ({reading})"
+        claims.append(Claim(text, "; ".join(evidence for _, evidence in parts), _all([holds for holds, _ in parts])))
+    return claims
+
+
+def _fewer_parameters(runs: Mapping[str, RunResult]) -> list[Claim]:
+    counts = {name: int(runs[name].values("n_trained_values")[0]) for name in MODELS}
+    listed = ", ".join(f"{title}: {counts[name]}" for name, title in MODELS.items())
+    return [
+        Claim("CWM has fewer parameters than both flows", listed, counts["cwm"] < min(counts["rnvp"], counts["nsf"])),
+        Claim("CWM has fewer parameters than the GMM", listed, counts["cwm"] < counts["gmm"]),
+    ]
+
+
+def _all(parts: Sequence[bool | None]) -> bool | None:
+    """Return whether every part of a claim holds; one that does not refutes it, whatever is undecided."""
+    if False in parts:
+        return False
+    return None if None in parts else True
