@@ -9,7 +9,7 @@ from torch.nn import functional
 
 __all__ = ["log_softmax_at", "logits"]
 
-_BLOCK = 1024  # points are padded to a multiple: matrix libraries keep a program and its memory for every shape they meet
+_BLOCK = 1024  # points are padded to a multiple: matrix libraries keep a program and memory for each shape they meet
 
 
 def logits(z: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
