@@ -1,26 +1,24 @@
 """Speed of the variational autoencoders and of weak MCC, each against the plain way of doing the same."""
 
 import itertools
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from fitting import fit_seconds
 from sklearn.cross_decomposition import CCA
 from torch import nn
 from torch.nn import functional
 
 from neumix.autoencoder import Network
-from neumix.checkpoint import Checkpointer
 from neumix.data import pinwheel
 from neumix.data.dataset import Dataset, Field, Split
 from neumix.metrics.correlation import weak_mcc
 from neumix.models import mfcvae, vade
 from neumix.schedule import Precision, Stage
-from neumix.training import Phase, fit, generators
+from neumix.training import Phase, generators
 
 __all__ = ["library_cca", "neumix_mfcvae", "neumix_vade", "neumix_weak_mcc", "plain_mfcvae", "plain_vade"]
 
@@ -39,26 +37,14 @@ def neumix_mfcvae(fits: int, precision: Precision) -> float:
     config = mfcvae.Config(network=network, latent=5, components=25, initial_points=100)
     model = mfcvae.Model(config, dataset.shapes, generators(range(fits), "init"))
     stage = Stage(loss={}, epochs=1, batch_size=MNIST_BATCH, learning_rate=5e-4, precision=precision)
-    return _fit(model, dataset, [Phase("main", stage, mfcvae.Loss(name="elbo"))], fits) / MNIST_STEPS / fits
+    return fit_seconds(model, dataset, [Phase("main", stage, mfcvae.Loss(name="elbo"))], fits) / MNIST_STEPS / fits
 
 
 def plain_mfcvae() -> float:
     """Return seconds for the same step of one fit written as a plain PyTorch loop."""
     images = torch.rand(MNIST_STEPS * MNIST_BATCH, 784)
-    encoder, decoder = _plain((784, *ARCH1[0], 10)), _plain((5, *ARCH1[1], 784))
-    prior = _PlainPrior(25, 5)
-    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters(), *prior.parameters()], lr=5e-4)
-    started = time.perf_counter()
-    for rows in torch.randperm(len(images)).split(MNIST_BATCH):
-        x = images[rows]
-        mean, log_variance = encoder(x).chunk(2, -1)
-        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-        losses = functional.binary_cross_entropy_with_logits(decoder(z), x, reduction="none").sum(-1)
-        loss = (losses + prior.divergence(z, mean, log_variance)).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return (time.perf_counter() - started) / MNIST_STEPS
+    networks = (_plain((784, *ARCH1[0], 10)), _plain((5, *ARCH1[1], 784)), _PlainPrior(25, 5))
+    return _plain_epoch(images, MNIST_BATCH, 5e-4, networks, _bernoulli) / MNIST_STEPS
 
 
 def neumix_vade(fits: int, precision: Precision) -> float:
@@ -69,26 +55,14 @@ def neumix_vade(fits: int, precision: Precision) -> float:
     )
     model = vade.Model(vade.Config(network=network, latent=2, components=3), dataset.shapes, generators(range(fits)))
     stage = Stage(loss={}, epochs=VADE_EPOCHS, batch_size=100, learning_rate=2e-3, precision=precision)
-    return _fit(model, dataset, [Phase("main", stage, vade.Loss(name="elbo"))], fits) / fits / VADE_EPOCHS
+    return fit_seconds(model, dataset, [Phase("main", stage, vade.Loss(name="elbo"))], fits) / fits / VADE_EPOCHS
 
 
 def plain_vade() -> float:
     """Return seconds for the same epoch of one fit written as a plain PyTorch loop."""
     points = torch.from_numpy(pinwheel.load(Path(), pinwheel.Config(size=POINTS), range(1))["train"]["x"].values)
-    encoder, decoder = _plain((2, *SYNTHETIC[0], 4)), _plain((2, *SYNTHETIC[1], 2))
-    prior = _PlainPrior(3, 2)
-    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters(), *prior.parameters()], lr=2e-3)
-    started = time.perf_counter()
-    for rows in torch.randperm(len(points)).split(100):
-        x = points[rows]
-        mean, log_variance = encoder(x).chunk(2, -1)
-        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-        losses = 50 * (decoder(z) - x).square().sum(-1)
-        loss = (losses + prior.divergence(z, mean, log_variance)).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return time.perf_counter() - started
+    networks = (_plain((2, *SYNTHETIC[0], 4)), _plain((2, *SYNTHETIC[1], 2)), _PlainPrior(3, 2))
+    return _plain_epoch(points, 100, 2e-3, networks, lambda decoded, x: 50 * (decoded - x).square())
 
 
 def neumix_weak_mcc() -> float:
@@ -115,12 +89,30 @@ def _codes() -> tuple[np.ndarray, np.ndarray]:
     return mixed[0], mixed[1] + rng.normal(size=mixed[1].shape)
 
 
-def _fit(model: Any, dataset: Dataset, phases: Sequence[Phase], fits: int) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        checkpointer = Checkpointer(Path(folder), "benchmark")
-        started = time.perf_counter()
-        fit(model, dataset, phases, range(fits), checkpointer, name="benchmark", device=torch.device("cpu"))
-        return time.perf_counter() - started
+def _bernoulli(decoded: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return functional.binary_cross_entropy_with_logits(decoded, x, reduction="none")
+
+
+def _plain_epoch(
+    points: torch.Tensor,
+    batch: int,
+    rate: float,
+    networks: tuple[nn.Module, nn.Module, "_PlainPrior"],
+    loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> float:
+    """Return seconds for one pass of Adam over the points with minus the ELBO, as one would first write it."""
+    encoder, decoder, prior = networks
+    optimizer = torch.optim.Adam([p for network in networks for p in network.parameters()], lr=rate)
+    started = time.perf_counter()
+    for rows in torch.randperm(len(points)).split(batch):
+        x = points[rows]
+        mean, log_variance = encoder(x).chunk(2, -1)
+        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+        loss = (loss_of(decoder(z), x).sum(-1) + prior.divergence(z, mean, log_variance)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return time.perf_counter() - started
 
 
 def _plain(widths: Sequence[int]) -> nn.Sequential:

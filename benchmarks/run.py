@@ -18,15 +18,16 @@ from pathlib import Path
 
 import torch
 from autoencoders import library_cca, neumix_mfcvae, neumix_vade, neumix_weak_mcc, plain_mfcvae, plain_vade
+from fitting import fit_seconds
+from mixtures import WAYS, measured
 from torch import nn
 
-from neumix.checkpoint import Checkpointer
 from neumix.data import product_mixture
 from neumix.files import write_text
 from neumix.models.inclass import Config, Loss, Model
 from neumix.provenance import git_state, machine
 from neumix.schedule import Stage
-from neumix.training import Phase, fit, generators
+from neumix.training import Phase, generators
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "benchmarks" / "README.md"
@@ -43,12 +44,7 @@ def two_gaussians(seeds: int) -> float:
     dataset = product_mixture.load(Path(), data, range(seeds))
     model = Model(Config(components=2), dataset.shapes, generators(range(seeds), "init"))
     stage = Stage(loss={"name": "neg_cmi"}, epochs=1, batch_size=BATCH)
-    with tempfile.TemporaryDirectory() as folder:
-        checkpointer = Checkpointer(Path(folder), "benchmark")
-        phase = Phase("main", stage, Loss(name="neg_cmi"))
-        started = time.perf_counter()
-        fit(model, dataset, [phase], range(seeds), checkpointer, name="benchmark", device=torch.device("cpu"))
-        return time.perf_counter() - started
+    return fit_seconds(model, dataset, [Phase("main", stage, Loss(name="neg_cmi"))], seeds)
 
 
 def plain_loop() -> float:
@@ -142,6 +138,23 @@ def autoencoder_rows(repeats: int) -> list[Row]:
     ]
 
 
+def mixture_rows(repeats: int) -> list[Row]:
+    """Compare an epoch of the classifier weighted mixture with plain autograd, in processes of their own."""
+    rounds = [[measured(way) for way in WAYS] for _ in range(repeats)]
+    found = {way: [turn[place] for turn in rounds] for place, way in enumerate(WAYS)}
+    seconds = {way: statistics.median(time for time, _ in values) for way, values in found.items()}
+    memory = {way: max(peak for _, peak in values) for way, values in found.items()}
+    aims = {"plain": "", "tolerance": " (aims: at least 4, at most 600 MB)"}
+    return [
+        (
+            f"CWM epoch, 200000 samples, K = 50: {title}",
+            f"{seconds[way]:.1f} s, {memory[way]:.0f} MB",
+            "" if way == "plain" else f"{seconds['plain'] / seconds[way]:.1f} x the plain way{aims.get(way, '')}",
+        )
+        for way, title in WAYS.items()
+    ]
+
+
 def command_rows(repeats: int) -> list[Row]:
     """Time the import, the dry run of everything, and a smoke reproduction in an empty copy."""
     python = sys.executable
@@ -167,7 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="rounds of each measure; the median counts")
     repeats = parser.parse_args().repeats
-    rows = [*training_rows(repeats), *autoencoder_rows(repeats), *command_rows(repeats)]
+    rows = [*training_rows(repeats), *autoencoder_rows(repeats), *mixture_rows(repeats), *command_rows(repeats)]
     here, commit = machine(), git_state()
     where = (
         f"Measured on {here['cpu']}, {here['cores']} cores, {here['memory_gib']} GiB, {here['os']}, "

@@ -44,7 +44,7 @@ def fig4(results: Results) -> Figure:
 
 def fig_curves(results: Results) -> Figure:
     """Draw the held-out score of every gradient-trained model by epoch, and those of EM and of the image."""
-    figure, panel = plt.subplots(figsize=(5.4, 3.6))
+    figure, panel = plt.subplots(figsize=(6.0, 3.6))
     ticks: list[int] = []
     for (name, run), colour in zip(results.items(), SERIES, strict=False):
         curve = score_curve(run)
@@ -55,7 +55,7 @@ def fig_curves(results: Results) -> Figure:
             _points(panel, list(curve), list(curve.values()), colour, model_of(name))
     panel.axhline(image_bound(results), color=NEUTRAL, linestyle="--", label="the image itself")
     panel.set_xscale("symlog", linthresh=1)
-    panel.set_xticks(ticks, [str(tick) for tick in ticks])
+    panel.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
     panel.set_xticks([], minor=True)
     panel.set(
         xlabel="epoch (0: CWM's initial mixture)", ylabel="held-out mean log-likelihood (nats)\nmean ± SD over seeds"
