@@ -21,6 +21,7 @@ __all__ = ["ImageDensity"]
 Count = Annotated[int, Setting(gt=0)]
 Floats = NDArray[np.float64]
 
+_POINTS_IN_CELL = 4  # on average, of the histogram of samples
 _SHOWN = 0  # the seed whose density is drawn: the first one, chosen before any was trained
 
 
@@ -101,10 +102,13 @@ def _density(model: DensityModel, trained: TrainedRun, shape: tuple[int, int]) -
 
 
 def _histogram(trained: TrainedRun, shape: tuple[int, int]) -> NDArray[np.int64]:
-    """Return how many training points of the first seed fall into each pixel, (H, W)."""
+    """Return how many training points of the first seed fall into each cell, the first row at the top.
+
+    Cells are pixels, or blocks of them where there would be too few points in each to see anything.
+    """
     height, width = shape
     u = from_logit(trained.dataset["train"]["x"].of_seed(_SHOWN), trained.data.alpha)
-    column = np.clip((u[:, 0] * width).astype(int), 0, width - 1)
-    row = np.clip(((1 - u[:, 1]) * height).astype(int), 0, height - 1)
-    counts: NDArray[np.int64] = np.bincount(row * width + column, minlength=height * width).reshape(shape)
-    return counts
+    side = max(1, round(np.sqrt(_POINTS_IN_CELL * height * width / len(u))))
+    edges = [np.linspace(0, 1, max(1, size // side) + 1) for size in (height, width)]
+    counts, _, _ = np.histogram2d(1 - u[:, 1], u[:, 0], edges)
+    return counts.astype(np.int64)

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from neumix.papers.cwm.illustration import fig1, fig2, fig3
@@ -27,18 +28,19 @@ def fig4(results: Results) -> Figure:
     """Draw the image, the samples, and the densities of the four models on one scale of grey."""
     first = next(iter(results.values()))
     top = float(first.arrays["image_density"].max())
-    figure, panels = plt.subplots(2, 3, figsize=(6.6, 6.2), sharex=True, sharey=True)
+    height, width = first.arrays["image_density"].shape
+    figure, panels = plt.subplots(2, 3, figsize=(6.8, 3.6 * height / width + 1.5), sharex=True, sharey=True)
     shown = {"(a) image": first.arrays["image_density"], "(b) samples": _relative(first.arrays["samples"])}
     for letter, (name, run) in zip("cdef", results.items(), strict=False):
         shown[f"({letter}) {model_of(name)}, {run.values(SCORE)[0]:.3f} nats"] = run.arrays["density"]
     for panel, (title, density) in zip(panels.flat, shown.items(), strict=True):
-        picture = _picture(panel, density, top)
+        picture = _picture(panel, density, height / width, top)
         panel.set_title(title)
     for panel in panels[-1]:
         panel.set_xlabel("$u_1$")
     for panel in panels[:, 0]:
         panel.set_ylabel("$u_2$")
-    figure.colorbar(picture, ax=panels, shrink=0.6, label="density in the unit square (1 is uniform)", extend="max")
+    figure.colorbar(picture, ax=panels, shrink=0.8, label="density in the unit square (1 is uniform)", extend="max")
     return figure
 
 
@@ -124,11 +126,11 @@ def _relative(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(counts / counts.mean())
 
 
-def _picture(panel: Axes, density: NDArray[np.floating], top: float) -> "plt.cm.ScalarMappable":
-    height, width = density.shape
-    panel.set(xticks=[0, 1], yticks=[0, 1], aspect=height / width)
+def _picture(panel: Axes, density: NDArray[np.floating], aspect: float, top: float) -> AxesImage:
+    """Draw a density of the unit square in the proportions of the image."""
+    panel.set(xticks=[0, 1], yticks=[0, 1])
     return panel.imshow(
-        density, cmap="gray", vmin=0, vmax=top, extent=(0, 1, 0, 1), aspect=height / width, interpolation="nearest"
+        density, cmap="gray", vmin=0, vmax=top, extent=(0, 1, 0, 1), aspect=aspect, interpolation="nearest"
     )
 
 
