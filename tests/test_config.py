@@ -314,6 +314,16 @@ def test_a_budget_says_when_the_data_are_others(scale: str) -> None:
             assert (run.budget == "stand_in") == (run.dataset != experiment.dataset), run.id
 
 
+@pytest.mark.parametrize(("scale", "budget"), [("smoke", "stand_in"), ("laptop", "full"), ("paper", "full")])
+def test_a_reduced_budget_has_no_bearing_on_what_is_not_learned(scale: str, budget: str) -> None:
+    loaded = load(REPOSITORY, scale=scale)
+    found = dag.values(loaded, "cwm")
+    assert found["cwm.table1.cwm_n_params"]["budget"] == budget
+    learned = loaded.papers["cwm"].runs["image_density/cwm"].budget
+    assert found["cwm.table1.cwm_loglik"]["budget"] == learned
+    assert (learned == "reduced") == (scale == "laptop")
+
+
 def test_settings_are_laid_over_each_other_in_order(root: Path) -> None:
     change = put(
         "experiments",

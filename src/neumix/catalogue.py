@@ -83,10 +83,13 @@ class Value:
     Arguments:
         run: `experiment/run`.
         metric: key of that run's metrics.
+        exact: whether it depends on nothing learned, such as a number of parameters, so that a reduced budget has no
+            bearing on it.
     """
 
     run: str
     metric: str
+    exact: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

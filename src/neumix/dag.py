@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from neumix import catalogue as catalogues
-from neumix.catalogue import Catalogue
+from neumix.catalogue import Catalogue, Value
 from neumix.closure import sources
 from neumix.files import sha256
 from neumix.results import RunFiles
@@ -116,7 +116,7 @@ def values(catalogue: Catalogue, slug: str) -> dict[str, dict[str, str]]:
     """Return where each published value's reproduction is found, for the values that this scale measures."""
     paper = catalogue.papers[slug]
     found = {id_: value for id_, value in paper.file.values.items() if value.run in paper.runs}
-    return {id_: _value(paper.runs[value.run], value.metric) for id_, value in found.items()}
+    return {id_: _value(paper.runs[value.run], value) for id_, value in found.items()}
 
 
 def value_records(catalogue: Catalogue, slug: str) -> list[str]:
@@ -172,8 +172,9 @@ def report_assets() -> list[str]:
     return [os.path.relpath(path) for path in files]
 
 
-def _value(run: Run, metric: str) -> dict[str, str]:
-    return {"run": run.id, "metric": metric, "budget": run.budget, "dataset": run.dataset}
+def _value(run: Run, value: Value) -> dict[str, str]:
+    budget = "full" if value.exact and run.budget == "reduced" else run.budget
+    return {"run": run.id, "metric": value.metric, "budget": budget, "dataset": run.dataset}
 
 
 def _root(catalogue: Catalogue) -> Path:
