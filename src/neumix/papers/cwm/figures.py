@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from neumix.papers.cwm.gradient_items import fig_gradients
 from neumix.papers.cwm.illustration import fig1, fig2, fig3
 from neumix.papers.cwm.readings import (
     SCORE,
@@ -21,7 +22,7 @@ from neumix.papers.cwm.readings import (
 from neumix.rendering import NEUTRAL, SERIES
 from neumix.results import Results, RunResult
 
-__all__ = ["fig1", "fig2", "fig3", "fig4", "fig_components", "fig_curves", "fig_variational"]
+__all__ = ["fig1", "fig2", "fig3", "fig4", "fig_components", "fig_curves", "fig_gradients", "fig_variational"]
 
 
 def fig4(results: Results) -> Figure:

@@ -7,6 +7,7 @@ from neumix.results import Results, RunResult
 
 __all__ = [
     "MODELS",
+    "SCORE",
     "components",
     "epochs",
     "fit_of",
@@ -23,6 +24,8 @@ MODELS = {"cwm": "CWM", "rnvp": "RNVP", "nsf": "NSF", "gmm": "GMM"}
 """Models of Table I by run, in the paper's order."""
 
 SCORE = "mean_log_likelihood"
+"""Metric that models are compared by."""
+
 _FITS = {"cwm": "CWM", "mixture": "Mixture, K = 8", "mixture_32": "Mixture, K = 32", "rnvp": "RNVP", "nsf": "NSF"}
 _TARGETS = {"banana": "Banana", "ring": "Ring", "mixture": "Mixture"}
 

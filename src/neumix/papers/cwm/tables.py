@@ -3,6 +3,7 @@
 import pandas as pd
 
 from neumix.papers.cwm.claims import table_claims
+from neumix.papers.cwm.gradient_items import table_gradients
 from neumix.papers.cwm.readings import (
     SCORE,
     components,
@@ -14,7 +15,7 @@ from neumix.papers.cwm.readings import (
 )
 from neumix.results import Results, RunResult
 
-__all__ = ["table1", "table_claims", "table_components", "table_variational"]
+__all__ = ["table1", "table_claims", "table_components", "table_gradients", "table_variational"]
 
 _DASH = "–"
 
