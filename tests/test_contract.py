@@ -93,15 +93,26 @@ def test_every_declared_dataset_has_a_module() -> None:
     assert {name.replace("-", "_") for name in DECLARED} <= set(DATASETS)
 
 
+def members(kind: Any) -> tuple[Any, ...]:
+    """Return the settings classes among which the `name` of a tagged union chooses, or a class itself."""
+    if dataclasses.is_dataclass(kind):
+        return (kind,)
+    union, tag = typing.get_args(kind)
+    assert tag.discriminator == "name"
+    return typing.get_args(union)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_has_settings_losses_and_a_module(name: str) -> None:
     module = MODELS[name]
-    assert_strict(module.Config)
-    assert_strict(module.Loss)
-    assert is_documented(module.Config)
-    assert is_documented(module.Loss)
-    choices = typing.get_args(typing.get_type_hints(module.Loss)["name"])
+    losses = members(module.Loss)
+    for kind in (module.Config, *losses):
+        assert_strict(kind)
+        assert is_documented(kind)
+    choices = [choice for loss in losses for choice in typing.get_args(typing.get_type_hints(loss)["name"])]
+    assert all(typing.get_origin(typing.get_type_hints(loss)["name"]) is typing.Literal for loss in losses)
     assert choices, "the name of a loss is a closed choice"
+    assert len(set(choices)) == len(choices), "a name chooses one loss"
     assert issubclass(module.Model, BatchedModel)
     assert list(inspect.signature(module.Model).parameters) == ["config", "shapes", "generators"]
     for method in ("loss", "begin_stage", "begin_epoch"):
