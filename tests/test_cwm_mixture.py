@@ -201,6 +201,19 @@ def functions(x: Tensor) -> Tensor:
     return x[..., 0].sin() + 0.3 * x.square().sum(-1)
 
 
+@MAPS
+@pytest.mark.parametrize("hidden", [None, (6,)])
+def test_a_model_in_double_precision_draws_and_scores_in_it(maps, hidden):
+    model = build(maps, hidden=hidden).double()
+    samples, labels = model.sample_with_labels(4, generators((0, 1), "double"))
+    assert samples.dtype == model.loss({"x": samples}, NLL, []).dtype == torch.float64 and labels.shape == (2, 4)
+
+
+def test_no_samples_are_an_empty_set():
+    samples, labels = build().sample_with_labels(0, generators((0, 1), "none"))
+    assert samples.shape == (2, 0, 2) and labels.shape == (2, 0)
+
+
 class TestExpectation:
     """Eq. (19) on the line, where everything can be integrated."""
 
@@ -312,6 +325,11 @@ class TestTolerance:
         assert (lost >= -1e-15).all()
         assert (lost <= bound + 1e-15).all()
         assert (out.sum(-1) * tolerance * log_density.exp().sum(-1) >= lost - 1e-15).all()
+
+    def test_the_largest_component_is_never_left_out(self):
+        model = build(components=200, hidden=None, scale=0.0, spread=0)  # each holds a two-hundredth
+        loss = model.loss({"x": normal(2, 9, 2)}, Likelihood(name="nll", tolerance=9e-3), [])
+        assert torch.isfinite(loss).all()
 
     @MAPS
     def test_none_is_exact(self, maps):

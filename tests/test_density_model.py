@@ -181,11 +181,7 @@ def gradients(value: Tensor, model: DensityModel) -> list[Tensor]:
     return list(torch.autograd.grad(value, list(model.parameters())))
 
 
-# The gradient of a determinant is transposed in memory.
-TRANSPOSED = pytest.mark.xfail(strict=True, raises=RuntimeError, reason="gradients of full maps are viewed by seed")
-TRAINED = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=TRANSPOSED if name.startswith("full") else ()) for name in MODELS]
-)
+TRAINED = pytest.mark.parametrize("name", MODELS)
 
 
 class TestLikelihood:

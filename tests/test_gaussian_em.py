@@ -214,6 +214,12 @@ class TestRandomStart:
         assert torch.equal(start(points, 5).means, start(points, 5).means)
         assert not torch.equal(start(points, 5).means, start(points, 5, seed=1).means)
 
+    def test_a_constant_coordinate_still_has_a_density(self):
+        points = torch.stack([torch.linspace(0, 1, 9), torch.full((9,), 2.0)], 1)
+        found = random_start(points, 3, 1.0, torch.Generator())
+        _, log_likelihood = em_step(points, found, "full")
+        assert math.isfinite(log_likelihood)
+
     def test_fewer_points_than_components_are_an_error(self):
         with pytest.raises(ValueError, match="5 components cannot be fitted to 4 points; lower `components`"):
             start(clusters(4), 5)

@@ -30,20 +30,21 @@ def mean_in_chunks(function: Callable[[Tensor], Tensor], x: Tensor, size: int, p
     Returns:
         Means (S,).
     """
-    if not torch.is_grad_enabled():
+    learned = [parameter for parameter in parameters if parameter.requires_grad]
+    if not (learned and torch.is_grad_enabled()):
         return chunked(function, x, size).mean(1)
     points = x.shape[1]
-    total = torch.zeros(len(x), device=x.device)
-    gradients: list[Tensor | None] = [None] * len(parameters)
+    total = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+    gradients: list[Tensor | None] = [None] * len(learned)
     for part in torch.split(x, size, 1):
         share = function(part).sum(1) / points  # (S,)
-        found = torch.autograd.grad(share.sum(), parameters, allow_unused=True)
+        found = torch.autograd.grad(share.sum(), learned, allow_unused=True)
         for index, gradient in enumerate(found):
             if gradient is not None:
                 old = gradients[index]
-                gradients[index] = gradient if old is None else old.add_(gradient)
+                gradients[index] = gradient if old is None else old + gradient  # the first may be another's too
         total += share.detach()
-    mean: Tensor = _WithGradients.apply(total, gradients, *parameters)  # type: ignore[no-untyped-call]
+    mean: Tensor = _WithGradients.apply(total, gradients, *learned)  # type: ignore[no-untyped-call]
     return mean
 
 
@@ -64,4 +65,4 @@ class _WithGradients(torch.autograd.Function):
 
 def _by_seed(gradient: Tensor, scale: Tensor) -> Tensor:
     """Multiply each seed's part of a gradient (S ..., ...) by its number."""
-    return (gradient.view(len(scale), -1) * scale[:, None]).view_as(gradient)
+    return (gradient.reshape(len(scale), -1) * scale[:, None]).reshape(gradient.shape)

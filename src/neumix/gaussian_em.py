@@ -29,7 +29,9 @@ class GaussianParameters:
     covariances: Tensor
 
 
-def random_start(points: Tensor, components: int, spread: float, generator: torch.Generator) -> GaussianParameters:
+def random_start(
+    points: Tensor, components: int, spread: float, generator: torch.Generator, floor: float = 1e-6
+) -> GaussianParameters:
     """Return equal weights, different points as means, and one diagonal covariance.
 
     Arguments:
@@ -37,6 +39,7 @@ def random_start(points: Tensor, components: int, spread: float, generator: torc
         components: K.
         spread: the covariance is that of the points, off-diagonals dropped, times this.
         generator: chooses the points.
+        floor: least entry of the covariance's diagonal.
 
     Raises:
         ValueError: there are fewer points than components.
@@ -45,7 +48,7 @@ def random_start(points: Tensor, components: int, spread: float, generator: torc
         raise ValueError(f"{components} components cannot be fitted to {len(points)} points; lower `components`")
     points = points.double()
     chosen = torch.randperm(len(points), generator=generator)[:components].to(points.device)
-    covariance = spread * points.var(0, correction=0).diag()
+    covariance = (spread * points.var(0, correction=0)).clamp(min=floor).diag()
     weights = torch.full((components,), 1 / components, dtype=torch.float64, device=points.device)
     return GaussianParameters(weights, points[chosen], covariance.expand(components, -1, -1))
 
@@ -57,6 +60,9 @@ def em_step(
 
     $\log \pi_k N(x; \mu_k, \Sigma_k)$ is linear in $\Phi(x) = (1, x, x x^T)$, so the E-step is a product of features
     and natural parameters, and the M-step needs nothing but $\sum_i r_{ik} \Phi(x_i)$.
+
+    Squares are taken around the mixture's mean; a component whose distance from there is more than 1e5 times its
+    standard deviation loses its digits.
 
     References:
         Dempster, Laird and Rubin (1977); CWM, Sec III-B.1 uses it to start from.

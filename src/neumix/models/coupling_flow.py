@@ -97,7 +97,7 @@ class Model(DensityModel):
     def sample(self, size: int, noise: Sequence[torch.Generator]) -> Tensor:
         """Return samples (S, size, D)."""
         z = torch.stack([_NORMAL.sample((size, self.dimension), generator) for generator in noise])
-        x: Tensor = self.flow.inverse(z.to(next(self.parameters()).device))[0]
+        x: Tensor = self.flow.inverse(z.to(next(self.parameters())))[0]
         return x
 
     def expectation(self, h: Integrand, size: int, noise: Sequence[torch.Generator]) -> Tensor:

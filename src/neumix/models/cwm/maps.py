@@ -13,7 +13,7 @@ from neumix.coupling import CouplingFlow
 from neumix.gaussian_em import Covariance
 from neumix.settings import STRICT
 
-__all__ = ["Affine", "DiagonalAffine", "FullAffine", "Maps", "MapsConfig", "SplineMaps", "make_maps"]
+__all__ = ["Affine", "DiagonalAffine", "FullAffine", "Maps", "MapsConfig", "Spline", "SplineMaps", "make_maps"]
 
 Count = Annotated[int, Field(gt=0)]
 Width = Annotated[int, Field(gt=0)]

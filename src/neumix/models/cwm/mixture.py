@@ -116,12 +116,12 @@ class Model(DensityModel):
         Arguments:
             x: points.
             tolerance: components whose $p_0(T_k(x)) |\det J|$ is no more than this share of the sum over components
-                are left out, as minus infinity. Since weights are at most 1, what is left out of the density is known
-                to be at most K times this share of that sum.
+                are left out, as minus infinity, but never the largest one. Since weights are at most 1, what is left
+                out of the density is known to be at most K times this share of that sum.
         """
         z, log_det = self.maps(x)  # (S, B, K, D), (S, B, K)
         log_density = self.base.log_prob(z) + log_det
-        kept = log_density > log_density.logsumexp(-1, keepdim=True) + math.log(tolerance) if tolerance else None
+        kept = _within(log_density, tolerance) if tolerance else None
         joint = [
             self._weighted(seed, z[seed], log_density[seed], None if kept is None else kept[seed])
             for seed in range(self.n_seeds)
@@ -147,7 +147,7 @@ class Model(DensityModel):
     def base_points(self, size: int, noise: Sequence[torch.Generator]) -> Tensor:
         """Return draws of the base, (S, size, D)."""
         z = torch.stack([self.base.sample((size, self.dimension), generator) for generator in noise])
-        return z.to(next(self.parameters()).device)
+        return z.to(next(self.parameters()))
 
     def sample(self, size: int, noise: Sequence[torch.Generator]) -> Tensor:
         """Return samples (S, size, D), by Eq. (17)."""
@@ -155,7 +155,8 @@ class Model(DensityModel):
 
     def sample_with_labels(self, size: int, noise: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
         """Return samples (S, size, D) and the components (S, size) that they come from."""
-        parts = [self._sample(min(_SAMPLES_AT_ONCE, size - start), noise) for start in range(0, size, _SAMPLES_AT_ONCE)]
+        starts = range(0, max(1, size), _SAMPLES_AT_ONCE)
+        parts = [self._sample(min(_SAMPLES_AT_ONCE, size - start), noise) for start in starts]
         points, labels = zip(*parts, strict=True)
         return torch.cat(points, 1), torch.cat(labels, 1)
 
@@ -187,3 +188,9 @@ class Model(DensityModel):
         points = self.maps.inverse(z)  # (S, M, K, D)
         values = h(points.flatten(1, 2)).view(points.shape[:3])
         return (self.classifier.log_weights(z).exp() * values).sum(-1)
+
+
+def _within(log_density: Tensor, tolerance: float) -> Tensor:
+    """Return where a value (..., K) is more than a share of the sum over the last axis, or is the largest."""
+    threshold = log_density.logsumexp(-1, keepdim=True) + math.log(tolerance)
+    return log_density >= torch.minimum(threshold, log_density.amax(-1, keepdim=True))

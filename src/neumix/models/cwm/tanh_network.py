@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 __all__ = ["log_softmax_at", "logits"]
@@ -69,6 +70,7 @@ class _LogSoftmaxAt(torch.autograd.Function):
         return (chosen - total.log())[:, 0]
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         z, label, probabilities, *rest = ctx.saved_tensors
         hidden, weights = rest[: ctx.layers - 1], rest[ctx.layers - 1 :]
