@@ -1,5 +1,6 @@
 """Figures of the CWM paper and of the experiments beyond it."""
 
+import itertools
 from collections.abc import Callable
 
 import matplotlib.pyplot as plt
@@ -58,7 +59,8 @@ def fig_curves(results: Results) -> Figure:
             _points(panel, list(curve), list(curve.values()), colour, model_of(name))
     panel.axhline(image_bound(results), color=NEUTRAL, linestyle="--", label="the image itself")
     panel.set_xscale("symlog", linthresh=1)
-    panel.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
+    labels = ["" if 0 < tick < later < 1.5 * tick else str(tick) for tick, later in itertools.pairwise([*ticks, 0])]
+    panel.set_xticks(ticks, labels, fontsize=7)  # those too close to the next have no room for a label
     panel.set_xticks([], minor=True)
     panel.set(
         xlabel="epoch (0: CWM's initial mixture)", ylabel="held-out mean log-likelihood (nats)\nmean ± SD over seeds"
