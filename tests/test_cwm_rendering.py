@@ -47,7 +47,7 @@ def density(run: Run, rng: np.random.Generator) -> Measurement:
         for place in (*(f"{name}@{epoch}" for epoch in stage.snapshots), name):
             metrics[f"curve_{place}"] = level * rng.uniform(0.9, 1, run.seeds)
     picture = rng.random((8, 6)).astype(np.float32)
-    arrays = {"image": picture, "density": 2 * picture, "image_density": 3 * picture}
+    arrays = {"density": 2 * picture, "image_density": 3 * picture}
     return Measurement(metrics, {**arrays, "samples": rng.integers(0, 9, (8, 6))})
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -61,26 +61,27 @@ def table_claims(results: Results) -> pd.DataFrame:
     return pd.DataFrame({"Claim": claim.text, "Evidence": claim.evidence, "Verdict": claim.verdict} for claim in claims)
 
 
-def _better(runs: Mapping[str, RunResult], higher: str, lower: str) -> tuple[bool | None, str]:
-    mean, half = difference(runs[higher].values(SCORE), runs[lower].values(SCORE))
-    holds = True if mean - half > 0 else False if mean + half < 0 else None
-    return holds, f"{MODELS[higher]} - {MODELS[lower]} = {mean:+.4f} ± {half:.4f}"
-
-
 def _place_first(runs: Mapping[str, RunResult]) -> list[Claim]:
-    parts = [_better(runs, "cwm", other) for other in ("nsf", "gmm", "rnvp")]
-    return [
-        Claim("CWM has the highest score", "; ".join(text for _, text in parts), _all([holds for holds, _ in parts]))
-    ]
+    return [_ranking("CWM has the highest score", runs, [("cwm", other) for other in ("nsf", "gmm", "rnvp")])]
 
 
 def _orders(runs: Mapping[str, RunResult]) -> list[Claim]:
-    claims = []
-    for reading, order in _ORDERS.items():
-        parts = [_better(runs, *pair) for pair in itertools.pairwise(order)]
-        text = f"{' > '.join(MODELS[name] for name in order)} ({reading})"
-        claims.append(Claim(text, "; ".join(evidence for _, evidence in parts), _all([holds for holds, _ in parts])))
-    return claims
+    return [
+        _ranking(f"{' > '.join(MODELS[name] for name in order)} ({reading})", runs, itertools.pairwise(order))
+        for reading, order in _ORDERS.items()
+    ]
+
+
+def _ranking(text: str, runs: Mapping[str, RunResult], pairs: Iterable[tuple[str, str]]) -> Claim:
+    """Return the claim that the first of each pair of models scores higher than the second."""
+    parts = [_better(runs, *pair) for pair in pairs]
+    return Claim(text, "; ".join(evidence for _, evidence in parts), _all([holds for holds, _ in parts]))
+
+
+def _better(runs: Mapping[str, RunResult], higher: str, lower: str) -> tuple[bool | None, str]:
+    mean, half = difference(runs[higher].values(SCORE), runs[lower].values(SCORE))
+    holds = None if abs(mean) <= half else mean > 0
+    return holds, f"{MODELS[higher]} - {MODELS[lower]} = {mean:+.4f} ± {half:.4f}"
 
 
 def _fewer_parameters(runs: Mapping[str, RunResult]) -> list[Claim]:

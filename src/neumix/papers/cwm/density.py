@@ -57,10 +57,11 @@ class ImageDensity:
             "n_parameters": [model.n_parameters + self._masks(model)],
             "share_outside": _share_outside(model, trained, self.model_samples),
         }
-        for name in self._curve(trained):
-            metrics[f"curve_{name}"] = _scores(trained.model(name), trained, self.curve_points).mean(1)
-        arrays = {
-            "image": image,
+        *earlier, last = _places(trained)
+        for place in earlier:
+            metrics[f"curve_{place}"] = _scores(trained.model(place), trained, self.curve_points).mean(1)
+        metrics[f"curve_{last}"] = scores[:, : self.curve_points].mean(1)
+        arrays: dict[str, NDArray[Any]] = {
             "samples": _histogram(trained, image.shape),
             "density": _density(model, trained, image.shape),
             "image_density": np.exp(log_densities(image)).astype(np.float32),
@@ -70,10 +71,11 @@ class ImageDensity:
     def _masks(self, model: DensityModel) -> int:
         return model.n_mask_entries if self.count_masks and isinstance(model, CouplingFlowModel) else 0
 
-    def _curve(self, trained: TrainedRun) -> list[str]:
-        """Return the stages and snapshots whose score is followed, in order."""
-        stages = trained.run.stages.items()
-        return [place for name, stage in stages for place in (*(f"{name}@{e}" for e in stage.snapshots), name)]
+
+def _places(trained: TrainedRun) -> list[str]:
+    """Return the snapshots and stages whose score is followed, in order; the last one is the end of training."""
+    stages = trained.run.stages.items()
+    return [place for name, stage in stages for place in (*(f"{name}@{e}" for e in stage.snapshots), name)]
 
 
 def _scores(model: DensityModel, trained: TrainedRun, points: int) -> Floats:

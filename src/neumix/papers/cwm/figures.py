@@ -22,6 +22,7 @@ from neumix.papers.cwm.readings import (
 )
 from neumix.rendering import NEUTRAL, SERIES
 from neumix.results import Results, RunResult
+from neumix.spread import error_bars
 
 __all__ = ["fig1", "fig2", "fig3", "fig4", "fig_components", "fig_curves", "fig_gradients", "fig_variational"]
 
@@ -56,7 +57,7 @@ def fig_curves(results: Results) -> Figure:
         if len(curve) == 1:
             panel.axhline(run.values(SCORE).mean(), color=colour, linestyle=":", label=f"{model_of(name)} (EM)")
         else:
-            _points(panel, list(curve), list(curve.values()), colour, model_of(name))
+            error_bars(panel, list(curve), list(curve.values()), colour, model_of(name))
     panel.axhline(image_bound(results), color=NEUTRAL, linestyle="--", label="the image itself")
     panel.set_xscale("symlog", linthresh=1)
     labels = ["" if 0 < tick < later < 1.5 * tick else str(tick) for tick, later in itertools.pairwise([*ticks, 0])]
@@ -84,7 +85,7 @@ def fig_components(results: Results) -> Figure:
     for panel, (title, position) in zip(panels, axes.items(), strict=True):
         for (name, runs), colour in zip(families.items(), SERIES, strict=False):
             ordered = sorted(runs, key=position)
-            _points(panel, [position(run) for run in ordered], [run.values(SCORE) for run in ordered], colour, name)
+            error_bars(panel, [position(run) for run in ordered], [run.values(SCORE) for run in ordered], colour, name)
         panel.axhline(image_bound(results), color=NEUTRAL, linestyle="--", label="the image itself")
         panel.set(xscale="log", xlabel=title)
     panels[0].set_ylabel("held-out mean log-likelihood (nats)\nmean ± SD over seeds")
@@ -143,10 +144,3 @@ def _plane(panel: Axes, density: NDArray[np.float32], exact: NDArray[np.float32]
     panel.imshow(density, origin="lower", extent=extent, vmin=0, vmax=float(exact.max()), interpolation="nearest")
     panel.set(xticks=[-4, 0, 4], yticks=[-4, 0, 4])
     panel.tick_params(labelsize=6)
-
-
-def _points(panel: Axes, positions: list[float], values: list[NDArray[np.float64]], colour: str, label: str) -> None:
-    """Draw means with standard deviations over seeds."""
-    spreads = [part.std(ddof=1) if len(part) > 1 else 0.0 for part in values]
-    means = [part.mean() for part in values]
-    panel.errorbar(positions, means, spreads, marker="o", markersize=3, capsize=2, color=colour, label=label)

@@ -12,7 +12,6 @@ __all__ = [
     "epochs",
     "fit_of",
     "image_bound",
-    "mean_and_sd",
     "model_of",
     "score_curve",
     "targets_of",
@@ -49,13 +48,6 @@ def epochs(run: RunResult) -> int:
 def image_bound(results: Results) -> float:
     """Return the mean log density of the image itself, which no model exceeds."""
     return float(next(iter(results.values())).values("image_log_density")[0])
-
-
-def mean_and_sd(values: Floats, decimals: int) -> str:
-    """Return the mean and, in brackets, the standard deviation."""
-    if len(values) == 1:
-        return f"{values[0]:.{decimals}f}"
-    return f"{values.mean():.{decimals}f} ({values.std(ddof=1):.{decimals}f})"
 
 
 def score_curve(run: RunResult) -> dict[int, Floats]:

@@ -9,11 +9,11 @@ from neumix.papers.cwm.readings import (
     components,
     epochs,
     image_bound,
-    mean_and_sd,
     model_of,
     targets_of,
 )
 from neumix.results import Results, RunResult
+from neumix.spread import mean_and_sd
 
 __all__ = ["table1", "table_claims", "table_components", "table_gradients", "table_variational"]
 
@@ -28,7 +28,6 @@ def table1(results: Results) -> pd.DataFrame:
             "K": str(components(run) or _DASH),
             "Parameters, as the paper counts": f"{run.values('n_parameters')[0]:.0f}",
             **_score_columns(run),
-            "Seeds": str(len(run.values(SCORE))),
         }
         for name, run in results.items()
     ]
@@ -45,7 +44,6 @@ def table_components(results: Results) -> pd.DataFrame:
             "K": str(components(run)),
             "Trained values": f"{run.values('n_trained_values')[0]:.0f}",
             **_score_columns(run),
-            "Seeds": str(len(run.values(SCORE))),
         }
         for name, run in results.items()
     )
@@ -74,4 +72,5 @@ def _score_columns(run: RunResult) -> dict[str, str]:
         "Below the image (nats)": mean_and_sd(run.values("gap_to_image"), 4),
         "Samples outside the image (%)": mean_and_sd(100 * run.values("share_outside"), 2),
         "Epochs": str(epochs(run) or "EM"),
+        "Seeds": str(len(run.values(SCORE))),
     }

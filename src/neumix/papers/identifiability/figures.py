@@ -1,10 +1,9 @@
 """Figures of the identifiability paper and of the experiments beyond it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -13,6 +12,7 @@ from neumix.papers.identifiability.theory import fig3, fig4
 from neumix.papers.identifiability.toy_figures import fig1
 from neumix.rendering import NEUTRAL, SERIES
 from neumix.results import Results, RunResult
+from neumix.spread import error_bars
 
 __all__ = [
     "fig1",
@@ -28,8 +28,6 @@ __all__ = [
     "fig_draws",
     "fig_epochs",
 ]
-
-Floats = NDArray[np.float64]
 
 _KINDS = {"mcc_weak": "weak MCC", "mcc_strong": "strong MCC"}
 _DRAWN = {"dist_aff_l2": r"$\mathrm{dist}_{\mathrm{Aff},L_2}$", **_KINDS}
@@ -71,7 +69,7 @@ def fig_epochs(results: Results) -> Figure:
     for panel, (metric, title) in zip(panels, _KINDS.items(), strict=True):
         for (name, run), colour in zip(results.items(), SERIES, strict=False):
             curve = epoch_curve(run, f"{metric}_pairs")
-            _error_bars(panel, list(curve), list(curve.values()), colour, label_of(name)[0])
+            error_bars(panel, list(curve), list(curve.values()), colour, label_of(name)[0])
         panel.set_xscale("symlog", linthresh=1)
         ticks = list(epoch_curve(next(iter(results.values())), f"{metric}_pairs"))
         panel.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -88,7 +86,7 @@ def fig_components(results: Results) -> Figure:
     figure, panel = plt.subplots(figsize=(4.6, 3.2))
     counts = [components(run) for run in runs]
     for (metric, title), colour in zip(_KINDS.items(), SERIES, strict=False):
-        _error_bars(panel, counts, [run.values(f"{metric}_pairs") for run in runs], colour, title)
+        error_bars(panel, counts, [run.values(f"{metric}_pairs") for run in runs], colour, title)
     panel.set_xscale("log")
     panel.set_xticks(counts, [str(count) for count in counts])
     panel.set_xticks([], minor=True)
@@ -111,12 +109,6 @@ def fig_draws(results: Results) -> Figure:
         panel.set(xlabel=title, ylim=(-0.6, len(names) - 0.4))
     figure.suptitle("One point for each draw (mean over its pairs of fits); line: median", fontsize=9)
     return figure
-
-
-def _error_bars(panel: Axes, x: Sequence[int], samples: Sequence[Floats], colour: str, label: str) -> None:
-    """Draw mean and sample standard deviation of the values at each x."""
-    means, spreads = [values.mean() for values in samples], [values.std(ddof=1) for values in samples]
-    panel.errorbar(x, means, spreads, marker="o", markersize=3, capsize=2, color=colour, label=label)
 
 
 def _latent_spaces(run: RunResult) -> Figure:

@@ -10,6 +10,7 @@ from neumix.papers.identifiability.readings import components, epoch_curve, fits
 from neumix.papers.identifiability.theory import table1, table_examples, table_laws
 from neumix.papers.identifiability.toy_figures import table_toy
 from neumix.results import Results, RunResult
+from neumix.spread import mean_and_sd
 
 __all__ = [
     "table1",
@@ -45,7 +46,7 @@ def table2(results: Results) -> pd.DataFrame:
         {
             "Dataset": _DATASETS[name],
             **{title: _over_pairs(run, metric) for title, metric in columns.items()},
-            "Clustering accuracy (%)": _spread(run.values("clustering_accuracy"), 1),
+            "Clustering accuracy (%)": mean_and_sd(run.values("clustering_accuracy"), 1),
             "Fits": str(fits(run)),
         }
         for name, run in results.items()
@@ -96,7 +97,7 @@ def table_epochs(results: Results) -> pd.DataFrame:
         curves = {title: epoch_curve(run, f"{metric}_pairs") for title, metric in _MCC.items()}
         curves["Correlation between coordinates of a code"] = epoch_curve(run, "mcc_within")
         for epoch in curves["Weak MCC"]:
-            found = {title: _spread(curve[epoch], 3) for title, curve in curves.items()}
+            found = {title: mean_and_sd(curve[epoch], 3) for title, curve in curves.items()}
             rows.append({"Model": label_of(name)[0], "Epoch": str(epoch), **found})
     return pd.DataFrame(rows)
 
@@ -109,7 +110,7 @@ def table_components(results: Results) -> pd.DataFrame:
             "Components": str(components(run)),
             **{title: _over_pairs(run, metric) for title, metric in _MCC.items()},
             "Components in use": f"{run.values('n_components_used').mean():.1f}",
-            "Clustering accuracy (%)": _spread(run.values("clustering_accuracy"), 1),
+            "Clustering accuracy (%)": mean_and_sd(run.values("clustering_accuracy"), 1),
         }
         for run in by_count
     )
@@ -133,7 +134,7 @@ def table_clustering(results: Results) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "Dataset": _IMAGES[name],
-            "Clustering accuracy (%)": _spread(run.values("clustering_accuracy"), 2),
+            "Clustering accuracy (%)": mean_and_sd(run.values("clustering_accuracy"), 2),
             "Best fit (%)": f"{run.values('clustering_accuracy').max():.2f}",
             **{title: _over_pairs(run, metric) for title, metric in _MCC.items()},
             "Fits": str(fits(run)),
@@ -148,9 +149,4 @@ def _epochs(run: RunResult) -> str:
 
 
 def _over_pairs(run: RunResult, metric: str) -> str:
-    return _spread(run.values(f"{metric}_pairs"), 3)
-
-
-def _spread(values: Floats, decimals: int) -> str:
-    """Return mean and standard deviation the way the paper prints them."""
-    return f"{values.mean():.{decimals}f} ({values.std(ddof=1):.{decimals}f})"
+    return mean_and_sd(run.values(f"{metric}_pairs"), 3)
