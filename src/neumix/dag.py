@@ -14,13 +14,15 @@ from neumix.closure import sources
 from neumix.files import sha256
 from neumix.results import RunFiles
 from neumix.run import Run, Training, module_name
-from neumix.settings import parse
+from neumix.settings import CatalogueError, nearest, parse
 
 __all__ = [
     "code",
     "content",
     "deviation_files",
     "evaluation_code",
+    "evaluation_history",
+    "evaluation_needs",
     "expected_outputs",
     "item_arrays",
     "item_records",
@@ -74,9 +76,23 @@ def training_code(run: Run) -> list[str]:
     return code(*_modules_of(run))
 
 
-def evaluation_code(run: Run) -> list[str]:
+def evaluation_code(catalogue: Catalogue, run: Run) -> list[str]:
     """Return the source files that decide a run's metrics."""
-    return code(f"{module_name('papers', run.paper)}.evaluation", "neumix.results", *_modules_of(run))
+    needed = (module for other in _needed(catalogue, run) for module in _modules_of(other))
+    return code(f"{module_name('papers', run.paper)}.evaluation", "neumix.results", *_modules_of(run), *needed)
+
+
+def evaluation_history(catalogue: Catalogue, run: Run) -> list[str]:
+    """Return the history of a run's training, if its measure reads it."""
+    evaluation = importlib.import_module(f"{module_name('papers', run.paper)}.evaluation")
+    reads = getattr(evaluation.MEASURES[run.measure.name], "reads_history", False)
+    return [_files(catalogue, run.id).history.as_posix()] if reads else []
+
+
+def evaluation_needs(catalogue: Catalogue, run: Run) -> list[str]:
+    """Return record and weights of every run whose network a run's measure needs."""
+    files = (_files(catalogue, other.id) for other in _needed(catalogue, run))
+    return [path.as_posix() for file in files for path in (file.record, file.weights)]
 
 
 def rendering_code(item: str, kind: str) -> list[str]:
@@ -86,7 +102,7 @@ def rendering_code(item: str, kind: str) -> list[str]:
 
 def manifests(catalogue: Catalogue, run: Run) -> list[str]:
     """Return the manifests of the raw datasets that a run needs; none where the data is simulated or embedded."""
-    names = (run.data.name.replace("_", "-"), *_origins(run))
+    names = dict.fromkeys((run.data.name.replace("_", "-"), *_origins(run)))
     return [f"data/{name}/SHA256SUMS" for name in names if name in catalogue.datasets]
 
 
@@ -170,6 +186,17 @@ def report_assets() -> list[str]:
     folder = Path(str(importlib.import_module("neumix.report").__path__[0]))
     files = (path for name in ("templates", "static") for path in sorted((folder / name).rglob("*")) if path.is_file())
     return [os.path.relpath(path) for path in files]
+
+
+def _needed(catalogue: Catalogue, run: Run) -> list[Run]:
+    """Return the runs that a measure's setting `needs` names."""
+    available = catalogue.papers[run.paper].runs
+    names: Sequence[str] = run.measure.settings.get("needs", ())
+    for name in names:
+        if name not in available:
+            hint = nearest(name, [*available])
+            raise CatalogueError(f"{run.id}: key 'measure.needs': this scale has no run '{name}'{hint}")
+    return [available[name] for name in names]
 
 
 def _value(run: Run, value: Value) -> dict[str, str]:

@@ -15,6 +15,8 @@ from neumix.provenance import Recorder
 
 if TYPE_CHECKING:
     from neumix.published import Deviation
+    from neumix.run import Run
+    from neumix.trained import TrainedRun
 
 __all__ = ["Job", "compare", "evaluate", "fetch", "merge", "render_figure", "render_table", "report", "train"]
 
@@ -163,10 +165,11 @@ def evaluate(job: Job) -> None:
     import safetensors.torch
     import torch
 
+    from neumix.measured import MeasuredRun
     from neumix.results import write_measurement
     from neumix.run import Run, module_name
     from neumix.settings import parse
-    from neumix.trained import TrainedRun, load_dataset
+    from neumix.trained import load_dataset
 
     run = parse(Run, job.parameters["run"], job.id)
     torch.set_num_threads(job.threads)
@@ -174,8 +177,28 @@ def evaluate(job: Job) -> None:
         weights = safetensors.torch.load_file(job.inputs["weights"][0])
         measures = importlib.import_module(f"{module_name('papers', run.paper)}.evaluation").MEASURES
         measure = parse(measures[run.measure.name], dict(run.measure.settings), f"{run.id}: measure")
-        measurement = measure(TrainedRun(run, load_dataset(run, Path("data")), weights))
-        write_measurement(measurement, job.outputs["metrics"], job.outputs["arrays"])
+        history = next(iter(job.inputs["history"]), None)
+        trained = MeasuredRun(run, load_dataset(run, Path("data")), weights, history, _needed(job, run))
+        write_measurement(measure(trained), job.outputs["metrics"], job.outputs["arrays"])
+
+
+def _needed(job: Job, run: "Run") -> "dict[str, TrainedRun]":
+    """Return the trained runs that a measure needs, by `experiment/run`, from their records and weights."""
+    import safetensors.torch
+
+    from neumix.records import read_record
+    from neumix.run import Run
+    from neumix.settings import parse
+    from neumix.trained import TrainedRun, load_dataset
+
+    needed = {}
+    for record, weights in zip(job.inputs["needs"][::2], job.inputs["needs"][1::2], strict=True):
+        parameters = read_record(record)["parameters"]
+        judged = {"budget": run.budget, "dataset": run.dataset, "measure": dataclasses.asdict(run.measure)}
+        other = parse(Run, {**parameters, **judged}, str(record))
+        trained = TrainedRun(other, load_dataset(other, Path("data")), safetensors.torch.load_file(weights))
+        needed[f"{other.experiment}/{other.name}"] = trained
+    return needed
 
 
 def render_table(job: Job) -> None:

@@ -4,7 +4,9 @@ rule evaluate:
         record=rules.train.output.record,
         weights=ancient(rules.train.output.weights),
         data=lambda wildcards: dag.manifests(CATALOGUE, run_of(wildcards)),
-        code=lambda wildcards: dag.evaluation_code(run_of(wildcards)),
+        code=lambda wildcards: dag.evaluation_code(CATALOGUE, run_of(wildcards)),
+        history=lambda wildcards: ancient(dag.evaluation_history(CATALOGUE, run_of(wildcards))),
+        needs=lambda wildcards: ancient(dag.evaluation_needs(CATALOGUE, run_of(wildcards))),
     output:
         metrics=f"{RESULTS}/runs/{{paper}}/{{experiment}}/{{run}}/metrics.json",
         arrays=f"{RESULTS}/arrays/{{paper}}/{{experiment}}/{{run}}.safetensors",

@@ -1,0 +1,1 @@
+"""GenMM and LatMM: what is measured, drawn and tabulated."""
