@@ -1,4 +1,4 @@
-"""Convolutions of several networks at once: against torch's own, adjoints, gradients, matrices of whole images, dtypes."""
+"""Convolutions of several networks at once: against torch's own, adjoints, gradients, matrices, dtypes."""
 
 import pytest
 import torch
@@ -144,8 +144,8 @@ def test_matrices_of_whole_images_convolve(height, width):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_matrices_of_whole_images_have_the_weights_dtype_and_gradients(dtype):
-    for make, (weight, _) in ((dense_narrow_to_wide, narrow(2, 2, 3)), (dense_wide_to_narrow, wide(2, 2, 3))):
-        weight = weight.to(dtype).requires_grad_()
+    for make, (values, _) in ((dense_narrow_to_wide, narrow(2, 2, 3)), (dense_wide_to_narrow, wide(2, 2, 3))):
+        weight = values.to(dtype).requires_grad_()
         matrix = make(weight, 2, 3)
         assert matrix.dtype == dtype
         assert matrix.shape == (2, 12, 18)
@@ -158,10 +158,10 @@ def test_matrices_of_whole_images_have_the_weights_dtype_and_gradients(dtype):
 
 
 def test_copies_do_not_mix():
-    x, size = normal(3, 2, 3, 3, 2), 3
-    for convolve, (weight, bias) in ((narrow_to_wide, narrow(size, 2, 4)), (wide_to_narrow, wide(size, 2, 4))):
+    x = normal(3, 2, 3, 3, 2)
+    for convolve, (weight, bias) in ((narrow_to_wide, narrow(3, 2, 4)), (wide_to_narrow, wide(3, 2, 4))):
         together = convolve(x, weight, bias)
-        for copy in range(size):
+        for copy in range(3):
             one = slice(copy, copy + 1)
             torch.testing.assert_close(together[one], convolve(x[one], weight[one], bias[one]))
 

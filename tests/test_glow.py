@@ -1,8 +1,8 @@
-"""Glow: a plain flow once more, inverse, log-determinant against the Jacobian, copies apart, start, precision, errors."""
+"""Glow: a plain flow once more, inverse, log-determinant against Jacobians, copies apart, start, precision, errors."""
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -206,7 +206,7 @@ def with_threshold(monkeypatch, threshold: int, flows: Glow, x: Tensor) -> dict[
 
 
 @MIXINGS
-@pytest.mark.parametrize("hidden", [1, 5, 16, 33], ids="hidden{}".format)
+@pytest.mark.parametrize("hidden", [5, 16, 33], ids="hidden{}".format)
 @pytest.mark.parametrize(("shape", "blocks"), [case for case in CASES if case[0] != (16, 16, 2)])
 def test_images_as_vectors_are_convolved_alike(monkeypatch, shape, blocks, mixing, hidden):
     flows = build(shape, blocks, mixing, hidden=hidden, steps=2, scale=0.1).double()
@@ -217,29 +217,20 @@ def test_images_as_vectors_are_convolved_alike(monkeypatch, shape, blocks, mixin
         torch.testing.assert_close(found, convolved, rtol=1e-8, atol=1e-9)
 
 
-def slope(function: Callable[[], Tensor], parameter: Tensor, direction: Tensor, step: float = 1e-6) -> float:
-    """Return the derivative along a direction by central differences."""
-    with torch.no_grad():
-        start = parameter.clone()
-        ends = [function().item() for move in (step, -step) if parameter.copy_(start + move * direction) is not None]
-        parameter.copy_(start)
-    return (ends[0] - ends[1]) / (2 * step)
-
-
 @MIXINGS
 @pytest.mark.parametrize(("shape", "blocks"), [((1, 1, 5), 1), ((4, 4, 1), 2), ((8, 8, 1), 2)])
 def test_gradients_of_the_mean_density_by_finite_differences(shape, blocks, mixing):
     flows, x = build(shape, blocks, mixing, steps=2, scale=0.1).double(), normal(2, 6, *shape)
 
-    def loss() -> Tensor:
-        return -log_density(flows, x).mean(1).sum()
+    def loss(values: vae_reference.Weights) -> Tensor:
+        z, log_det = torch.func.functional_call(flows, values, x)
+        return (0.5 * z.square().sum(2) - log_det).mean(1).sum()
 
-    loss().backward()
-    for index, (name, parameter) in enumerate(flows.named_parameters()):
-        direction = normal(*parameter.shape, seed=index)
-        expected = slope(loss, parameter, direction)
-        found = (parameter.grad * direction).sum().item()
-        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6), name
+    (-log_density(flows, x).mean(1).sum()).backward()
+    slopes = vae_reference.slopes(loss, vae_reference.weights(flows))
+    for name, parameter in flows.named_parameters():
+        direction, expected = slopes[name]
+        assert (parameter.grad * direction).sum().item() == pytest.approx(expected, rel=1e-5, abs=1e-6), name
 
 
 def test_gradients_of_a_coupling():
@@ -298,7 +289,8 @@ def test_it_starts_with_orthogonal_mixing_and_scales_near_one():
     flows, x = build((4, 4, 1), scale=0, steps=5).double(), normal(2, 6, 4, 4, 1)
     _, log_det = flows(x)
     # Each of 5 couplings scales half of the 16 coordinates by sigmoid(2).
-    torch.testing.assert_close(log_det, torch.full((2, 6), 5 * 8 * math.log(1 / (1 + math.exp(-2)))).double())
+    expected = torch.full((2, 6), -5 * 8 * math.log(1 + math.exp(-2))).double()
+    torch.testing.assert_close(log_det, expected, rtol=0, atol=1e-5)
     for step in flows.blocks[0].steps:
         matrix = step.mixing.weight.matrix
         torch.testing.assert_close(matrix @ matrix.mT, torch.eye(4).double().expand(2, 4, 4), rtol=0, atol=1e-6)

@@ -89,6 +89,7 @@ class Generation:
         for rule in ("responsible", "random"):
             metrics[f"foreign_share_{rule}"] = [_foreign_share(model, judge, trained, rule)]
             arrays[f"interpolation_{rule}"] = _grey(_columns(model, trained, rule))
+        arrays["interpolation_within"] = _grey(_columns(model, trained, "responsible", within=True))
         return Measurement(metrics, arrays)
 
     def _generated(self, model: Model) -> tuple[Images, NDArray[np.bool_]]:
@@ -161,12 +162,15 @@ def _grey(x: Images) -> NDArray[np.uint8]:
     return np.asarray(np.rint(255 * (np.clip(x[..., 0], -0.5, 0.5) + 0.5)), dtype=np.uint8)
 
 
-def _columns(model: Model, trained: MeasuredRun, rule: str) -> Images:
-    """Return interpolations below a first and above a last real image of the next class, (rows, columns, H, W, 1)."""
+def _columns(model: Model, trained: MeasuredRun, rule: str, *, within: bool = False) -> Images:
+    """Return interpolations between two real images above and below them, (rows, columns, H, W, 1).
+
+    The images are the first ones of each class and of the next class, or the first two of each class.
+    """
     test = trained.dataset["test"]
-    places = [int(np.flatnonzero(test["y"].values == label)[0]) for label in range(_COLUMNS)]
-    first = torch.from_numpy(test["x"].values[places])
-    last = first.roll(-1, 0)
+    places = np.stack([np.flatnonzero(test["y"].values == label)[:2] for label in range(_COLUMNS)])
+    first, second = (torch.from_numpy(test["x"].values[column]) for column in places.T)
+    last = second if within else first.roll(-1, 0)
     weights = np.linspace(1, 0, _ROWS + 2)[1:-1]
     rows = [_between(model, first, last, float(weight), rule, f"row {row}") for row, weight in enumerate(weights)]
     return torch.stack([first, *rows, last]).numpy()
