@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from processes import in_child, peak_megabytes
 from torch import nn
 
 from neumix.batching import DeviceSplit
@@ -42,9 +42,7 @@ def measured(way: str, batches: int = 2) -> tuple[float, float]:
     Runs in a process of its own, since the peak is the process's; `batches` of the epoch's ten are timed after one that
     does not count.
     """
-    words = [sys.executable, __file__, way, str(batches)]
-    found = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-    return float(found["seconds"]), float(found["megabytes"])
+    return in_child(__file__, way, str(batches))
 
 
 def plain_step(x: torch.Tensor) -> Any:
@@ -96,10 +94,7 @@ def main(arguments: Sequence[str]) -> None:
     for _ in range(batches):
         step()
     seconds = (time.perf_counter() - started) / batches * POINTS / BATCH
-    # Not `ru_maxrss`, which a process inherits from the one that started it.
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
-    print(json.dumps({"seconds": seconds, "megabytes": peak}))
+    print(json.dumps({"seconds": seconds, "megabytes": peak_megabytes()}))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import flows
 import torch
 from autoencoders import library_cca, neumix_mfcvae, neumix_vade, neumix_weak_mcc, plain_mfcvae, plain_vade
 from fitting import fit_seconds
@@ -141,17 +142,38 @@ def autoencoder_rows(repeats: int) -> list[Row]:
 def mixture_rows(repeats: int) -> list[Row]:
     """Compare an epoch of the classifier weighted mixture with plain autograd, in processes of their own."""
     rounds = [[measured(way) for way in WAYS] for _ in range(repeats)]
-    found = {way: [turn[place] for turn in rounds] for place, way in enumerate(WAYS)}
-    seconds = {way: statistics.median(time for time, _ in values) for way, values in found.items()}
-    memory = {way: max(peak for _, peak in values) for way, values in found.items()}
-    aims = {"plain": "", "tolerance": " (aims: at least 4, at most 600 MB)"}
+    aims = {"tolerance": " (aims: at least 4, at most 600 MB)"}
+    return _ways_rows("CWM epoch, 200000 samples, K = 50", WAYS, rounds, aims)
+
+
+def flow_rows(repeats: int) -> list[Row]:
+    """Compare GenMM's training with the plain way, in processes of their own."""
+    aims = {
+        "image-float32": " (aim: at least 1.5, at most half the memory)",
+        "image-bfloat16": " (aim: at least 3)",
+        "letter-float32": " (aim: at least 5)",
+    }
+    kinds = {"GenMM step, K = 4, 32 x 32": flows.IMAGE_WAYS, "GenMM epoch of Letter, K = 4": flows.LETTER_WAYS}
+    return [
+        row
+        for kind, ways in kinds.items()
+        for row in _ways_rows(kind, ways, [[flows.measured(way) for way in ways] for _ in range(repeats)], aims)
+    ]
+
+
+def _ways_rows(
+    kind: str, ways: Mapping[str, str], rounds: Sequence[Sequence[tuple[float, float]]], aims: Mapping[str, str]
+) -> list[Row]:
+    """Compare ways, measured in turns as seconds and peak megabytes, with the first of them."""
+    seconds = [statistics.median(time for time, _ in column) for column in zip(*rounds, strict=True)]
+    memory = [max(peak for _, peak in column) for column in zip(*rounds, strict=True)]
     return [
         (
-            f"CWM epoch, 200000 samples, K = 50: {title}",
-            f"{seconds[way]:.1f} s, {memory[way]:.0f} MB",
-            "" if way == "plain" else f"{seconds['plain'] / seconds[way]:.1f} x the plain way{aims.get(way, '')}",
+            f"{kind}: {title}",
+            f"{seconds[place]:.2f} s, {memory[place]:.0f} MB",
+            f"{seconds[0] / seconds[place]:.1f} x the plain way{aims.get(way, '')}" if place else "",
         )
-        for way, title in WAYS.items()
+        for place, (way, title) in enumerate(ways.items())
     ]
 
 
@@ -180,7 +202,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="rounds of each measure; the median counts")
     repeats = parser.parse_args().repeats
-    rows = [*training_rows(repeats), *autoencoder_rows(repeats), *mixture_rows(repeats), *command_rows(repeats)]
+    rows = [
+        *training_rows(repeats),
+        *autoencoder_rows(repeats),
+        *mixture_rows(repeats),
+        *flow_rows(repeats),
+        *command_rows(repeats),
+    ]
     here, commit = machine(), git_state()
     where = (
         f"Measured on {here['cpu']}, {here['cores']} cores, {here['memory_gib']} GiB, {here['os']}, "
