@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import psutil
 
+from neumix.audit.digest import text_with_digest
 from neumix.files import sha256, write_text
 from neumix.records import FORMAT
 
@@ -96,7 +97,7 @@ class Recorder:
             "resumes": self.resumes,
             "attempts": [*self._earlier(), self._attempt("finished")],
         }
-        write_text(self.record, json.dumps(content, indent=1) + "\n")
+        write_text(self.record, text_with_digest(content))
         self.attempts.unlink(missing_ok=True)
 
     def _attempt(self, state: str, error: str | None = None) -> dict[str, Any]:
