@@ -1,11 +1,15 @@
 """The command line: check the catalogue and the outputs, rebuild the report and the scoreboard."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neumix.settings import CatalogueError
+
+if TYPE_CHECKING:
+    from neumix.audit.audit import Audit
+    from neumix.catalogue import Catalogue
 
 __all__ = ["app", "run"]
 
@@ -50,6 +54,71 @@ def missing(
     if absent:
         raise FileNotFoundError(f"{len(absent)} of {len(expected)} expected files are missing: {', '.join(absent)}")
     typer.echo(f"{scale}: all {len(expected)} expected files are there")
+
+
+Ids = Annotated[list[str] | None, typer.Argument(help="published values, tables or figures; all by default")]
+Json = Annotated[bool, typer.Option("--json", help="for programs")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="read every byte again")]
+
+
+@app.command()
+def audit(ids: Ids = None, scale: Scale = "laptop", as_json: Json = False, no_cache: NoCache = False) -> None:
+    """Recompute every hash and derived value behind the published numbers, tables and figures."""
+    import dataclasses
+    import json
+
+    found = _audited(scale, ids or [], cached=not no_cache)
+    if as_json:
+        states = {id_: target.state for id_, target in found.targets.items() if target.jobs}
+        findings = [{**dataclasses.asdict(finding), "concerns": ids} for finding, ids in found.concerned.items()]
+        typer.echo(json.dumps({"states": states, "findings": findings, "broken": dict(found.broken)}, indent=1))
+    else:
+        for path, reason in found.broken.items():
+            typer.echo(f"tampered: {path}: {reason}")
+        for finding, concerned in found.concerned.items():
+            typer.echo(f"{finding}; concerns {', '.join(concerned)}")
+        run = [target for target in found.targets.values() if target.jobs]
+        counts = {
+            state: sum(target.state == state for target in run) for state in ("ok", "missing", "stale", "tampered")
+        }
+        summary = ", ".join(f"{count} {state}" for state, count in counts.items())
+        typer.echo(f"{scale}: {len(run)} numbers, tables and figures: {summary}")
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(id_: Annotated[str, typer.Argument(metavar="ID")], scale: Scale = "laptop", as_json: Json = False) -> None:
+    """Show a published value, table or figure, and the chain of jobs, code, parameters and data behind it."""
+    import json
+
+    from neumix.audit.explain import describe, show_text
+
+    target = _audited(scale, [id_]).targets[id_]
+    description = describe(_catalogue(scale), Path("results") / scale, target)
+    typer.echo(json.dumps(description, indent=1) if as_json else show_text(description))
+
+
+@app.command()
+def why(id_: Annotated[str, typer.Argument(metavar="ID")], scale: Scale = "laptop") -> None:
+    """Say why a number is not up to date: the first thing behind it that has changed."""
+    from neumix.audit.explain import reason_text
+
+    typer.echo(reason_text(_audited(scale, [id_]).targets[id_]))
+
+
+def _catalogue(scale: str) -> "Catalogue":
+    from neumix import catalogue
+
+    return catalogue.load(Path(), catalogue.load_settings({"scale": scale}), check_modules=False)
+
+
+def _audited(scale: str, ids: list[str], *, cached: bool = True) -> "Audit":
+    from neumix.audit.audit import audit as audit_targets
+    from neumix.audit.hashes import Hashes
+
+    with Hashes(Path(), cached=cached) as hashes:
+        return audit_targets(Path(), _catalogue(scale), hashes, ids)
 
 
 @app.command()

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Self
 from neumix.provenance import Recorder
 
 if TYPE_CHECKING:
-    from neumix.published import Deviation
     from neumix.run import Run
     from neumix.trained import TrainedRun
 
@@ -231,30 +230,13 @@ def _draw(job: Job, kind: str) -> Any:
 
 def compare(job: Job) -> None:
     """Compare a paper's published values with what was measured."""
-    from neumix.comparison import Measured, compare, write_comparison
-    from neumix.published import read_margins, read_published
-    from neumix.results import RunFiles, read_metrics
+    from neumix.comparison import write_comparison
+    from neumix.judging import judge_paper
 
     with job.recorded():
-        measured = {}
-        for id_, value in job.parameters["values"].items():
-            run, metric = value["run"], value["metric"]
-            metrics = read_metrics(RunFiles(job.root, run).metrics)
-            if metric not in metrics:
-                raise ValueError(f"{id_}: run {run} has no metric '{metric}'; it has {', '.join(sorted(metrics))}")
-            measured[id_] = Measured(tuple(metrics[metric]), run, value["budget"], value["dataset"])
-        published = job.inputs["published"][0]
-        margins = read_margins(job.inputs["margins"][0])
-        frame = compare(read_published(published), margins, measured, _deviations(job, published), job.scale)
+        published, margins = job.inputs["published"][0], job.inputs["margins"][0]
+        frame = judge_paper(job.root, job.parameters["values"], published, margins, job.inputs["deviations"])
         write_comparison(frame, job.outputs["comparison"])
-
-
-def _deviations(job: Job, published: Path) -> "list[Deviation]":
-    """Return the deviations of the paper whose published values these are."""
-    from neumix.published import read_deviations
-
-    files = (path for path in job.inputs["deviations"] if path.stem == published.stem)
-    return [entry for path in files for entry in read_deviations(path)]
 
 
 def merge(job: Job) -> None:
@@ -264,19 +246,18 @@ def merge(job: Job) -> None:
     """
     import pandas as pd
 
-    from neumix.comparison import compare, read_comparison, write_comparison
-    from neumix.published import read_margins, read_published
+    from neumix.comparison import read_comparison, write_comparison
+    from neumix.judging import judge_paper
 
     with job.recorded():
-        margins = read_margins(job.inputs["margins"][0])
+        margins = job.inputs["margins"][0]
         parts = []
         for published in job.inputs["published"]:
             part = job.root / "comparison" / published.name
             if published.stem in job.parameters["papers"]:
                 parts.append(read_comparison(part))
             else:
-                deviations = _deviations(job, published)
-                parts.append(compare(read_published(published), margins, {}, deviations, job.scale))
+                parts.append(judge_paper(job.root, {}, published, margins, job.inputs["deviations"]))
         write_comparison(pd.concat(parts, ignore_index=True), job.outputs["comparison"])
 
 
