@@ -1,35 +1,25 @@
 """Tables and figures of the CWM paper: complete, legible, and true to the metrics."""
 
 import json
-import subprocess
-import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from figure_checks import assert_texts_apart, assert_texts_in_cells
+from drawn_paper import DrawnPaper, drawing_style
 from matplotlib.figure import Figure
 
-from neumix import dag, rendering
-from neumix.catalogue import Settings, load
-from neumix.papers.cwm import figures, tables
 from neumix.papers.cwm.claims import difference, table_claims
 from neumix.papers.cwm.readings import score_curve
 from neumix.results import Measurement, Results, RunFiles, write_measurement
 from neumix.run import Run
 
-ROOT = Path(__file__).parent.parent
-NOTE = "Scale smoke: stand-in data or budget (flower (scikit-learn)); not a reproduction."
-CATALOGUE = load(ROOT, Settings(scale="paper", papers="cwm"), check_modules=False)
-ITEMS = CATALOGUE.papers["cwm"].file.items
-TABLES = [name for name, item in ITEMS.items() if item.kind == "table"]
-FIGURES = [name for name, item in ITEMS.items() if item.kind != "table"]
+PAPER = DrawnPaper("cwm")
 SCORES = {"cwm": 0.22, "nsf": 0.18, "gmm": 0.15, "rnvp": 0.13}
 SEEDS = 5
+
+_style = drawing_style
 
 
 def density(run: Run, rng: np.random.Generator) -> Measurement:
@@ -63,52 +53,33 @@ MEASURES = {"image_density": density, "variational_fit": variational}
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, rng = tmp_path_factory.mktemp("results"), np.random.default_rng(3)
-    for run in CATALOGUE.papers["cwm"].runs.values():
-        if run.measure.name in MEASURES:
-            files = RunFiles(folder, run.id)
-            write_measurement(MEASURES[run.measure.name](run, rng), files.metrics, files.arrays)
-            files.record.write_text(json.dumps({"format": 1, "parameters": dag.training_settings(run)}))
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _style() -> Iterator[None]:
-    with rendering.style():
-        yield
+    return PAPER.write(tmp_path_factory.mktemp("results"), MEASURES, seed=3)
 
 
 def results(root: Path, item: str) -> Results:
-    return Results(root, "cwm", ITEMS[item].runs)
+    return PAPER.results(root, item)
 
 
 def table(root: Path, item: str) -> pd.DataFrame:
-    return getattr(tables, item)(results(root, item))
+    return PAPER.table(root, item)
 
 
 def figure(root: Path, item: str) -> Figure:
-    return getattr(figures, item)(results(root, item))
+    return PAPER.figure(root, item)
 
 
 def test_importing_tables_and_figures_does_not_import_torch() -> None:
-    names = "neumix.papers.cwm.tables, neumix.papers.cwm.figures"
-    code = f"import sys, {names}; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "src")
+    PAPER.assert_torch_is_not_imported()
 
 
-@pytest.mark.parametrize("item", [name for name in TABLES if name != "table_gradients"])
+@pytest.mark.parametrize("item", [name for name in PAPER.tables if name != "table_gradients"])
 def test_tables_hold_text_in_every_cell(root: Path, item: str) -> None:
-    assert_texts_in_cells(table(root, item))
+    PAPER.assert_complete(root, item)
 
 
-@pytest.mark.parametrize("item", [name for name in FIGURES if name != "fig_gradients"])
+@pytest.mark.parametrize("item", [name for name in PAPER.figures if name != "fig_gradients"])
 def test_texts_do_not_overlap_and_stay_inside(root: Path, item: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        drawn = figure(root, item)
-        drawn.supxlabel(NOTE, fontsize=7)  # where the budget's note is written
-        drawn.canvas.draw()
-    assert_texts_apart(drawn)
+    PAPER.assert_legible(root, item)
 
 
 def test_table_1_ends_with_the_image_itself(root: Path) -> None:

@@ -1,36 +1,25 @@
 """Tables and figures of the identifiability paper: complete, legible, and true to the metrics."""
 
-import json
-import subprocess
-import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from figure_checks import assert_texts_apart, assert_texts_in_cells
+from drawn_paper import DrawnPaper, drawing_style
 from matplotlib.figure import Figure
 
-from neumix import dag, rendering
-from neumix.catalogue import Settings, load
 from neumix.metrics.correlation import jackknife
-from neumix.papers.identifiability import figures, tables
 from neumix.papers.identifiability.readings import epoch_curve, label_of
 from neumix.papers.identifiability.toy_equivalence import CASES
-from neumix.results import Measurement, Results, RunFiles, write_measurement
+from neumix.results import Measurement, Results
 from neumix.run import Run
 
-ROOT = Path(__file__).parent.parent
-NOTE = "Scale smoke: stand-in data or budget (digits 8x8 (scikit-learn)); not a reproduction."
-CATALOGUE = load(ROOT, Settings(scale="paper", papers="identifiability"), check_modules=False)
-ITEMS = CATALOGUE.papers["identifiability"].file.items
-TABLES = [name for name, item in ITEMS.items() if item.kind == "table"]
-FIGURES = [name for name, item in ITEMS.items() if item.kind != "table"]
+PAPER = DrawnPaper("identifiability")
 FITS, COMPONENTS, SIDE = 4, 25, 12
 PICTURES = ("fig8", "fig9")
+
+_style = drawing_style
 
 
 def over_pairs(name: str, rng: np.random.Generator) -> dict[str, Any]:
@@ -95,58 +84,36 @@ MEASURES = {"latent_stability": stability, "draw_sensitivity": draws, "toy_likel
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, rng = tmp_path_factory.mktemp("results"), np.random.default_rng(3)
-    for run in CATALOGUE.papers["identifiability"].runs.values():
-        files = RunFiles(folder, run.id)
-        write_measurement(MEASURES[run.measure.name](run, rng), files.metrics, files.arrays)
-        settings = {**dag.training_settings(run), "seeds": FITS}
-        files.record.write_text(json.dumps({"format": 1, "parameters": settings}))
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _style() -> Iterator[None]:
-    with rendering.style():
-        yield
+    return PAPER.write(tmp_path_factory.mktemp("results"), MEASURES, seed=3, seeds=FITS)
 
 
 def results(root: Path, item: str) -> Results:
-    return Results(root, "identifiability", ITEMS[item].runs)
+    return PAPER.results(root, item)
 
 
 def table(root: Path, item: str) -> pd.DataFrame:
-    return getattr(tables, item)(results(root, item))
+    return PAPER.table(root, item)
 
 
 def figure(root: Path, item: str) -> Figure:
-    return getattr(figures, item)(results(root, item))
+    return PAPER.figure(root, item)
 
 
 def test_importing_tables_and_figures_does_not_import_torch() -> None:
-    names = "neumix.papers.identifiability.tables, neumix.papers.identifiability.figures"
-    code = f"import sys, {names}; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "src")
+    PAPER.assert_torch_is_not_imported()
 
 
-@pytest.mark.parametrize("item", TABLES)
+@pytest.mark.parametrize("item", PAPER.tables)
 def test_tables_hold_text_in_every_cell(root: Path, item: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        frame = table(root, item)
-    assert_texts_in_cells(frame)
+    PAPER.assert_complete(root, item)
 
 
-@pytest.mark.parametrize("item", FIGURES)
+@pytest.mark.parametrize("item", PAPER.figures)
 def test_texts_do_not_overlap_and_stay_inside(root: Path, item: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        drawn = figure(root, item)
-        drawn.supxlabel(NOTE, fontsize=7)  # where the budget's note is written
-        drawn.canvas.draw()
-    assert_texts_apart(drawn)
+    PAPER.assert_legible(root, item)
 
 
-@pytest.mark.parametrize("item", [name for name in FIGURES if name not in PICTURES])
+@pytest.mark.parametrize("item", [name for name in PAPER.figures if name not in PICTURES])
 def test_panels_are_labelled(root: Path, item: str) -> None:
     panels = figure(root, item).axes  # side by side; the leftmost names the vertical scale of all
     assert all(panel.get_xlabel() for panel in panels)

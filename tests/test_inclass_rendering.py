@@ -1,18 +1,17 @@
 """Tables and figures of the InClass nets paper: complete, legible, and true to the metrics."""
 
 import dataclasses
+import functools
 import json
-import subprocess
-import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from figure_checks import assert_texts_apart, assert_texts_in_cells, is_colourbar
+from drawn_paper import DrawnPaper, drawing_style
+from figure_checks import is_colourbar
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
@@ -20,23 +19,18 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from neumix import dag, rendering
-from neumix.catalogue import Catalogue, Settings, load
 from neumix.mixtures import ProductMixture
 from neumix.papers.inclass import figures, panels, tables
 from neumix.papers.inclass.readings import Band, LabelTable, mixture_of, weight_range
-from neumix.results import Measurement, Results, RunFiles, RunResult, write_measurement
+from neumix.results import Measurement, Results, RunResult
 from neumix.run import Run
 
-ROOT = Path(__file__).parent.parent
-NOTE = "Scale smoke: stand-in data or budget (digits 8x8 (scikit-learn)); not a reproduction."
-CATALOGUE = load(ROOT, Settings(scale="laptop", papers="inclass"), check_modules=False)
-FILE = CATALOGUE.papers["inclass"].file
-assert FILE is not None
-ITEMS = FILE.items
-TABLES = [name for name, item in ITEMS.items() if item.kind == "table"]
-FIGURES = [name for name, item in ITEMS.items() if item.kind != "table"]
+PAPER = DrawnPaper("inclass", "laptop")
+ITEMS = PAPER.items
 DIAGRAMS = [name for name, item in ITEMS.items() if item.kind == "diagram"]
 Arrays = dict[str, np.ndarray[Any, Any]]
+
+_style = drawing_style
 
 
 def truth_of(run: Run) -> ProductMixture:
@@ -110,70 +104,60 @@ MEASURES = {
 }
 
 
-def write_results(catalogue: Catalogue, root: Path, seeds: int) -> Path:
-    rng = np.random.default_rng(7)
-    for run in catalogue.papers["inclass"].runs.values():
-        files = RunFiles(root, run.id)
-        write_measurement(MEASURES[run.measure.name](run, seeds, rng), files.metrics, files.arrays)
-        files.record.write_text(json.dumps({"format": 1, "parameters": dag.training_settings(run)}))
-    return root
+def write_results(root: Path, seeds: int) -> Path:
+    measures = {name: functools.partial(of_seeds, measure, seeds) for name, measure in MEASURES.items()}
+    return PAPER.write(root, measures, seed=7)
+
+
+def of_seeds(measure: Any, seeds: int, run: Run, rng: np.random.Generator) -> Measurement:
+    return measure(run, seeds, rng)
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_results(CATALOGUE, tmp_path_factory.mktemp("results"), seeds=4)
+    return write_results(tmp_path_factory.mktemp("results"), seeds=4)
 
 
 @pytest.fixture(scope="module")
 def one_seed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_results(CATALOGUE, tmp_path_factory.mktemp("one"), seeds=1)
-
-
-@pytest.fixture(autouse=True)
-def _style() -> Iterator[None]:
-    with rendering.style():
-        yield
+    return write_results(tmp_path_factory.mktemp("one"), seeds=1)
 
 
 def results(root: Path, item: str) -> Results:
-    return Results(root, "inclass", ITEMS[item].runs)
+    return PAPER.results(root, item)
 
 
 def table(root: Path, item: str) -> pd.DataFrame:
-    return getattr(tables, item)(results(root, item))
+    return PAPER.table(root, item)
 
 
 def figure(root: Path, item: str) -> Figure:
-    return getattr(figures, item)(results(root, item))
+    return PAPER.figure(root, item)
 
 
 def test_every_item_has_its_function_and_every_function_its_item() -> None:
-    assert set(tables.__all__) == set(TABLES)
-    assert set(figures.__all__) == set(FIGURES)
+    assert set(tables.__all__) == set(PAPER.tables)
+    assert set(figures.__all__) == set(PAPER.figures)
 
 
 def test_importing_tables_and_figures_does_not_import_torch() -> None:
-    code = "import sys, neumix.papers.inclass.tables, neumix.papers.inclass.figures; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "src")
+    PAPER.assert_torch_is_not_imported()
 
 
-@pytest.mark.parametrize("item", TABLES)
+@pytest.mark.parametrize("item", PAPER.tables)
 @pytest.mark.parametrize("folder", ["root", "one_seed"])
 def test_tables_hold_text_in_every_cell(item: str, folder: str, request: pytest.FixtureRequest) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        frame = table(request.getfixturevalue(folder), item)
-    assert_texts_in_cells(frame)
+    PAPER.assert_complete(request.getfixturevalue(folder), item)
 
 
-@pytest.mark.parametrize("item", FIGURES)
+@pytest.mark.parametrize("item", PAPER.figures)
 def test_figures_draw_a_single_seed_without_warnings(one_seed: Path, item: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure(one_seed, item).canvas.draw()
 
 
-@pytest.mark.parametrize("item", FIGURES)
+@pytest.mark.parametrize("item", PAPER.figures)
 def test_panels_are_labelled(root: Path, item: str) -> None:
     drawn = figure(root, item)
     visible = [axes for axes in drawn.axes if axes.axison]
@@ -186,12 +170,9 @@ def test_panels_are_labelled(root: Path, item: str) -> None:
         assert axes.get_ylabel() or any(other.get_ylabel() for other in axes.get_shared_y_axes().get_siblings(axes))
 
 
-@pytest.mark.parametrize("item", FIGURES)
+@pytest.mark.parametrize("item", PAPER.figures)
 def test_texts_do_not_overlap_and_stay_inside(root: Path, item: str) -> None:
-    drawn = figure(root, item)
-    drawn.supxlabel(NOTE, fontsize=7)  # where the budget's note is written
-    drawn.canvas.draw()
-    assert_texts_apart(drawn)
+    PAPER.assert_legible(root, item)
 
 
 def test_weights_are_the_metrics(root: Path) -> None:

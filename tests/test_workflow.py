@@ -14,7 +14,6 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
-from filelock import FileLock
 from workflow_copy import Pipeline, add_sixth_paper, reverse_times, script_of, tiny_pipeline
 
 from neumix.comparison import read_comparison
@@ -28,25 +27,6 @@ AFTER = {"Comparing inclass with its published values", "Joining the comparisons
 ALL_OF_CHECKERBOARD = {f"Measuring {CHECKERBOARD}", "Rendering inclass.fig10", *AFTER}
 PUBLISHED = 155
 ROLLS = "data/dice-rolls/SHA256SUMS"
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """A tiny pipeline that has run to its end; built once, also where several processes run the tests."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "pipeline").exists():
-            shutil.rmtree(folder, ignore_errors=True)  # what a build that failed has left
-            tiny_pipeline(folder / "building").run()
-            (folder / "building").rename(folder / "pipeline")
-    return Pipeline(folder / "pipeline")
-
-
-@pytest.fixture
-def pipeline(finished: Pipeline, tmp_path: Path) -> Pipeline:
-    """A copy of the finished pipeline to do as one likes with."""
-    return finished.copy(tmp_path / "pipeline")
 
 
 def records(pipeline: Pipeline) -> Iterator[Path]:
