@@ -12,7 +12,11 @@ from neumix.audit.hashes import Hashes
 from neumix.catalogue import Catalogue
 from neumix.settings import nearest
 
-__all__ = ["Audit", "Target", "audit", "targets_of"]
+__all__ = ["MERGED", "Audit", "Target", "audit", "targets_of"]
+
+
+MERGED = "comparison.csv"
+"""What the README and the report read; checked whenever everything is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,11 +96,12 @@ def audit(root: Path, catalogue: Catalogue, hashes: Hashes, ids: Sequence[str] =
     checks = Checks(chain, catalogue, hashes)
     derived: dict[str, tuple[Finding, ...]] = {}
     targets = {}
-    for id_ in targets_of(catalogue, ids):
-        jobs = _jobs(chain, catalogue, id_)
+    for id_ in [*targets_of(catalogue, ids), *([] if ids else [MERGED])]:
+        jobs = chain.of_file(MERGED) if id_ == MERGED else _jobs(chain, catalogue, id_)
         findings = [finding for job in jobs for finding in checks.of(job)]
-        last = jobs[-1] if jobs else None
-        if last is not None and not any(finding.job == last.name for finding in findings):
+        # What is computed again needs files that are as recorded.
+        if jobs and all(finding.state == "stale" for finding in findings):
+            last = jobs[-1]
             if last.path not in derived:
                 derived[last.path] = tuple(recomputed(chain, last))
             findings += derived[last.path]

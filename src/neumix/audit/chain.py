@@ -124,6 +124,11 @@ class Chain:
         value = comparison.parameters.get("values", {}).get(id_)
         return self.upstream(comparison, only=value["run"] if value else "")
 
+    def of_file(self, name: str) -> list[JobRecord]:
+        """Return the jobs behind a file of the results; none if no job has made it."""
+        job = self.made_by.get(f"results/{self.scale}/{name}")
+        return self.upstream(job) if job is not None else []
+
     def of_item(self, id_: str) -> list[JobRecord]:
         """Return the jobs behind a table or figure; none if it was not rendered."""
         for folder in ("tables", "figures"):
