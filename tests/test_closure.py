@@ -1,5 +1,6 @@
 """A result's code closure holds the files that decide it, all of them and no other."""
 
+import dataclasses
 import json
 import modulefinder
 import os
@@ -17,6 +18,7 @@ import neumix
 from neumix import catalogue, closure, dag
 from neumix.closure import closure_hash, sources
 from neumix.run import Run
+from neumix.settings import CatalogueError
 
 SOURCE = Path(neumix.__file__).parents[1]
 REPOSITORY = Path(__file__).parents[1]
@@ -179,6 +181,7 @@ import json, sys
 from pathlib import Path
 from pydantic import TypeAdapter
 from neumix.run import Run
+from neumix.settings import CatalogueError
 
 def loaded(run, stage):
     for name in [name for name in sys.modules if name.partition(".")[0] == "neumix"]:
@@ -208,7 +211,7 @@ def test_whatever_a_job_loads_is_in_its_closure() -> None:
         command, input=json.dumps(plain), capture_output=True, text=True, env=environment, check=True
     )
     for run, loaded in zip(KINDS, json.loads(child.stdout), strict=True):
-        for code, files in zip((dag.training_code(run), dag.evaluation_code(run)), loaded, strict=True):
+        for code, files in zip((dag.training_code(run), dag.evaluation_code(CATALOGUE, run)), loaded, strict=True):
             missing = {Path(file).resolve() for file in files} - {Path(path).resolve() for path in code}
             assert not missing, run.id
 
@@ -236,7 +239,7 @@ def test_what_decides_weights_and_only_that(run: Run) -> None:
         "trained",
         "models.base",
     }
-    assert ("nn" in code) == (run.model.name != "toy_grid")  # the one model without a network
+    assert ("nn" in code) == (run.model.name not in ("toy_grid", "genmm"))  # no network, and networks of its own
     assert code >= {f"data.{run.data.name}", f"models.{run.model.name}"}
     forbidden = {"rendering", "report", "papers", "comparison", "published", "catalogue", "dag", "jobs", "provenance"}
     assert not parts_of(code) & (forbidden | {"results", "closure", "metrics", "cli", "scoreboard", "audit"})
@@ -252,7 +255,7 @@ def test_the_costs_of_a_net_decide_its_weights() -> None:
 
 @pytest.mark.parametrize("run", KINDS, ids=lambda run: run.id)
 def test_what_decides_metrics_and_only_that(run: Run) -> None:
-    code = modules(dag.evaluation_code(run))
+    code = modules(dag.evaluation_code(CATALOGUE, run))
     assert code > modules(dag.training_code(run))
     assert f"papers.{run.paper}.evaluation" in code
     assert not parts_of(code) & {"rendering", "report", "comparison", "published", "catalogue", "dag", "jobs"}
@@ -283,8 +286,32 @@ def test_verdicts_and_report_do_not_depend_on_models(root: str) -> None:
     assert not parts_of(modules(dag.code(root))) & {"models", "training", "trained", "papers", "metrics", "dag", "jobs"}
 
 
+def test_a_network_that_a_measure_needs_is_in_its_closure() -> None:
+    run = RUNS["genmm/sample_quality/genmm_mnist_k1"]
+    assert "models.resnet" in modules(dag.evaluation_code(CATALOGUE, run))
+    assert "models.resnet" in modules(dag.evaluation_code(CATALOGUE, RUNS["genmm/features/mnist"]))
+    assert dag.evaluation_needs(CATALOGUE, run) == [
+        "results/smoke/runs/genmm/features/mnist/run.json",
+        "results/smoke/weights/genmm/features/mnist.safetensors",
+    ]
+    assert dag.evaluation_needs(CATALOGUE, RUNS["inclass/two_gaussians/main"]) == []
+
+
+def test_only_a_measure_that_reads_it_gets_the_history() -> None:
+    history = ["results/smoke/runs/genmm/nll/genmm_mnist_k1/history.csv"]
+    assert dag.evaluation_history(CATALOGUE, RUNS["genmm/nll/genmm_mnist_k1"]) == history
+    assert dag.evaluation_history(CATALOGUE, RUNS["genmm/features/mnist"]) == []
+
+
+def test_a_run_that_is_needed_and_not_there_is_named_with_the_nearest() -> None:
+    run = RUNS["genmm/sample_quality/genmm_mnist_k1"]
+    measure = dataclasses.replace(run.measure, settings={"needs": ["features/mnits"]})
+    with pytest.raises(CatalogueError, match=r"measure.needs.*'features/mnits'.*features/mnist"):
+        dag.evaluation_needs(CATALOGUE, dataclasses.replace(run, measure=measure))
+
+
 def test_every_file_of_a_closure_exists_once() -> None:
-    code = dag.evaluation_code(KINDS[0])
+    code = dag.evaluation_code(CATALOGUE, KINDS[0])
     assert len(code) == len(set(code))
     assert all(Path(path).is_file() for path in code)
 
