@@ -59,8 +59,8 @@ def assert_strict(kind: Any) -> None:
 
 
 def is_documented(kind: Any) -> bool:
-    """Whether the docstring has a line for every setting but a `name` that chooses among closed values."""
-    text = inspect.getdoc(kind) or ""
+    """Whether docstrings have a line for every setting, inherited ones too, but a `name` among closed values."""
+    text = "\n".join(base.__doc__ or "" for base in kind.__mro__ if base is not object)
     names = [field.name for field in dataclasses.fields(kind)]
     return all(f"{name}:" in text or f"{name}," in text for name in names if name != "name")
 
