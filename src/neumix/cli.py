@@ -107,6 +107,22 @@ def why(id_: Annotated[str, typer.Argument(metavar="ID")], scale: Scale = "lapto
     typer.echo(reason_text(_audited(scale, [id_]).targets[id_]))
 
 
+export = typer.Typer(no_args_is_help=True, help="Write the results in formats that others read.")
+app.add_typer(export, name="export")
+
+
+@export.command()
+def crate(
+    scale: Scale = "laptop",
+    target: Annotated[Path | None, typer.Option(help="folder to write; results/<scale>/crate by default")] = None,
+    link: Annotated[bool, typer.Option("--link", help="hard links instead of copies")] = False,
+) -> None:
+    """Write a Workflow Run RO-Crate: every job as an action, every file with its hash, and verify.py to check them."""
+    from neumix.audit.crate import export_crate
+
+    typer.echo(export_crate(Path(), scale, target or Path("results") / scale / "crate", link=link))
+
+
 def _catalogue(scale: str) -> "Catalogue":
     from neumix import catalogue
 
