@@ -107,6 +107,32 @@ def why(id_: Annotated[str, typer.Argument(metavar="ID")], scale: Scale = "lapto
     typer.echo(reason_text(_audited(scale, [id_]).targets[id_]))
 
 
+@app.command()
+def rerun(
+    sample: Annotated[int, typer.Option(help="number of runs", min=1)] = 5,
+    seed: Annotated[int, typer.Option(help="chooses them")] = 1,
+    scale: Scale = "laptop",
+    scratch: Annotated[Path | None, typer.Option(help="empty folder to work in; a temporary one by default")] = None,
+    cores: Annotated[int, typer.Option(min=1)] = 1,
+) -> None:
+    """Execute a random sample of runs again, and grade how close they come to what is recorded."""
+    import contextlib
+    import tempfile
+
+    from neumix.audit.chain import Chain
+    from neumix.audit.rerun import choose
+    from neumix.audit.rerun import rerun as execute
+
+    runs = choose(Chain(Path(), scale), sample, seed)
+    with contextlib.ExitStack() as stack:
+        folder = scratch or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        found = execute(Path(), _catalogue(scale), runs, folder, cores)
+    for entry in found:
+        typer.echo(f"{entry.grade}: {entry.run}{': ' if entry.detail else ''}{entry.detail}")
+    if any(entry.grade in ("divergent", "failed") for entry in found):
+        raise typer.Exit(1)
+
+
 export = typer.Typer(no_args_is_help=True, help="Write the results in formats that others read.")
 app.add_typer(export, name="export")
 
