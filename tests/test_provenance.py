@@ -26,6 +26,7 @@ OUTPUT = Path("results/smoke/weights/toy/one/main.safetensors")
 KEYS = {
     *("format", "kind", "id", "scale", "state", "parameters", "seeds", "inputs", "outputs", "git", "environment"),
     *("machine", "threads", "started", "ended", "wall_seconds", "peak_memory_mb", "resumes", "attempts"),
+    "sha256",
 }
 
 

@@ -99,14 +99,19 @@ def audit(root: Path, catalogue: Catalogue, hashes: Hashes, ids: Sequence[str] =
     for id_ in [*targets_of(catalogue, ids), *([] if ids else [MERGED])]:
         jobs = chain.of_file(MERGED) if id_ == MERGED else _jobs(chain, catalogue, id_)
         findings = [finding for job in jobs for finding in checks.of(job)]
-        # What is computed again needs files that are as recorded.
-        if jobs and all(finding.state == "stale" for finding in findings):
+        if jobs:
             last = jobs[-1]
             if last.path not in derived:
-                derived[last.path] = tuple(recomputed(chain, last))
+                derived[last.path] = tuple(recomputed(chain, last)) if _can_be_computed(chain, checks, last) else ()
             findings += derived[last.path]
         targets[id_] = Target(id_, tuple(jobs), tuple(dict.fromkeys(findings)))
     return Audit(targets, chain.broken)
+
+
+def _can_be_computed(chain: Chain, checks: Checks, job: JobRecord) -> bool:
+    """Return whether everything that a job reads, its code and its configuration are as recorded."""
+    above = (finding for other in chain.upstream(job) for finding in checks.of(other))
+    return not checks.of(job) and all(finding.state != "tampered" for finding in above)
 
 
 def _jobs(chain: Chain, catalogue: Catalogue, id_: str) -> list[JobRecord]:
