@@ -12,7 +12,7 @@ BIN := .venv/bin
 SNAKEMAKE = $(BIN)/snakemake --profile workflow/profiles/$(PROFILE) --cores $(CORES) --config scale=$(SCALE) papers=$(PAPERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint format check report scoreboard benchmark lock clean
+.PHONY: help reproduce test lint format check report scoreboard audit snapshot remote benchmark lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -54,6 +54,17 @@ report: $(STAMP) ## Rebuild the HTML report from the results on disk.
 
 scoreboard: $(STAMP) ## Rewrite the generated scoreboard in README.md.
 	$(BIN)/neumix scoreboard
+
+audit: $(STAMP) ## Recompute every hash and derived value behind the results.
+	$(BIN)/neumix audit --scale $(SCALE)
+
+snapshot: audit ## Pack weights and arrays for DVC, if the audit finds nothing.
+	$(BIN)/neumix snapshot --scale $(SCALE)
+
+remote: $(STAMP) ## Use URL as the place that `dvc push` and `dvc pull` talk to, on this machine.
+	@test -n "$(URL)" || { echo "say where: make remote URL=/a/folder (or s3://bucket/path, ssh://host/path)"; exit 1; }
+	$(BIN)/dvc remote modify --local storage url $(URL)
+	$(BIN)/dvc remote default --local storage
 
 benchmark: $(STAMP) ## Measure speed and memory on this machine (minutes).
 	$(BIN)/python benchmarks/run.py

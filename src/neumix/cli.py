@@ -133,6 +133,22 @@ def rerun(
         raise typer.Exit(1)
 
 
+@app.command()
+def snapshot(scale: Scale = "laptop") -> None:
+    """Pack the weights and arrays of every run, checked against their records, for DVC to track; then `dvc push`."""
+    from neumix.audit.snapshot import snapshot as take
+
+    typer.echo(f"{scale}: {len(take(Path(), scale))} files written")
+
+
+@app.command()
+def restore(scale: Scale = "laptop") -> None:
+    """Unpack what `dvc pull` brought; a file that is not the one that its record names is refused."""
+    from neumix.audit.snapshot import restore as unpack
+
+    typer.echo(f"{scale}: {len(unpack(Path(), scale))} files restored")
+
+
 export = typer.Typer(no_args_is_help=True, help="Write the results in formats that others read.")
 app.add_typer(export, name="export")
 

@@ -1,0 +1,159 @@
+"""Weights and arrays of all runs, as archives that DVC keeps, and back again."""
+
+import hashlib
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from neumix.audit.archives import pack, unpack
+from neumix.files import write_text
+from neumix.records import read_record
+from neumix.results import RunFiles, read_metrics
+
+__all__ = ["restore", "snapshot"]
+
+_TRACKED = """\
+# Weights and arrays, one archive for each run, so that DVC names the run that something is wrong with. Written by
+# `neumix snapshot`; after `dvc pull`, `neumix restore` unpacks them.
+outs:
+"""
+
+_METRICS = """\
+# No stages: Snakemake runs everything. This is for `dvc metrics diff`, which prints each mean that has changed.
+metrics:
+- metrics.json
+"""
+
+
+def snapshot(root: Path, scale: str) -> list[Path]:
+    """Pack weights and arrays of every run into an archive each, track the archives with DVC, and note every mean.
+
+    Writes archives/, weights.dvc, metrics.json and dvc.yaml below results/<scale>; what is right already is left alone.
+
+    Arguments:
+        root: folder of the repository.
+        scale: of the results.
+
+    Returns:
+        The archives that were written.
+
+    Raises:
+        FileNotFoundError: there are no runs, or a run's file is not there.
+        ValueError: git ignores the scale's results, a file differs from its record, or DVC refuses.
+    """
+    runs = _runs(root, scale)
+    _check_kept(root, runs[0].root / "weights.dvc")
+    archives = {_archive(run): _recorded(root, run) for run in runs}
+    written = [archive for archive, members in archives.items() if pack(archive, runs[0].root, members)]
+    for path in (runs[0].root / "archives").glob("*.tar"):
+        if path not in archives:  # of a run that is gone, or what a kill left behind
+            path.unlink()
+    _write_changed(runs[0].root / "weights.dvc", _TRACKED + "".join(map(_entry, sorted(archives))))
+    _write_changed(runs[0].root / "metrics.json", json.dumps(_means(runs), indent=1) + "\n")
+    _write_changed(runs[0].root / "dvc.yaml", _METRICS)
+    _commit(root, runs[0].root / "weights.dvc")
+    return written
+
+
+def restore(root: Path, scale: str) -> list[Path]:
+    """Unpack the archives that `dvc pull` brought into weights/ and arrays/, as far as they are what the records say.
+
+    Arguments:
+        root: folder of the repository.
+        scale: of the results.
+
+    Returns:
+        The files that were written; one that was right already is left alone.
+
+    Raises:
+        FileNotFoundError: there are no runs or no archives.
+        ValueError: some archives or files are wrong; all others were restored.
+    """
+    known = {_archive(run): run for run in _runs(root, scale)}
+    folder = root / "results" / scale
+    archives = sorted((folder / "archives").glob("[!.]*.tar"))
+    if not archives:
+        raise FileNotFoundError(f"{folder / 'archives'}: no archives; `dvc pull {folder / 'weights.dvc'}` brings them")
+    restored: list[Path] = []
+    problems: list[str] = []
+    for archive in archives:
+        try:
+            if archive not in known:
+                raise ValueError(f"{archive}: no run of {folder / 'runs'} has this name; nothing was written")
+            written, wrong = unpack(archive, folder, _recorded(root, known[archive]))
+            restored += written
+            problems += wrong
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        done = f"{len(restored)} files were restored, others are wrong:"
+        raise ValueError("\n  ".join([done, *problems]))
+    return restored
+
+
+def _runs(root: Path, scale: str) -> list[RunFiles]:
+    folder = root / "results" / scale
+    records = sorted((folder / "runs").glob("*/*/*/run.json"))
+    if not records:
+        raise FileNotFoundError(f"{folder / 'runs'}: no records of runs; run the pipeline first")
+    return [RunFiles(folder, record.parent.relative_to(folder / "runs").as_posix()) for record in records]
+
+
+def _check_kept(root: Path, tracked: Path) -> None:
+    """Refuse early what DVC refuses in the end."""
+    command = ["git", "check-ignore", "--quiet", str(tracked.relative_to(root))]
+    if subprocess.run(command, cwd=root, capture_output=True, check=False).returncode == 0:
+        raise ValueError(f"{tracked}: git ignores the results of this scale, so no commit would name what DVC keeps")
+
+
+def _archive(run: RunFiles) -> Path:
+    return run.root / "archives" / f"{run.id.replace('/', '.')}.tar"
+
+
+def _recorded(root: Path, run: RunFiles) -> dict[str, str]:
+    """Return the hashes of a run's weights and, if it was measured, arrays, by name below results/<scale>."""
+    members = {}
+    for record, file in ((run.record, run.weights), (run.evaluation, run.arrays)):
+        if record == run.evaluation and not record.exists():
+            continue
+        name = file.relative_to(root).as_posix()
+        outputs = read_record(record).get("outputs", {})
+        if name not in outputs:
+            raise ValueError(f"{record}: its outputs do not name {name}; run the job again")
+        members[file.relative_to(run.root).as_posix()] = str(outputs[name])
+    return members
+
+
+def _entry(archive: Path) -> str:
+    with archive.open("rb") as stream:
+        md5 = hashlib.file_digest(stream, "md5").hexdigest()
+    size, path = archive.stat().st_size, f"{archive.parent.name}/{archive.name}"
+    return f"- md5: {md5}\n  size: {size}\n  hash: md5\n  path: {path}\n"
+
+
+def _means(runs: Sequence[RunFiles]) -> dict[str, Any]:
+    """Return the mean of every metric over seeds, by paper, run and name; DVC reads no lists."""
+    means: dict[str, Any] = {}
+    for run in runs:
+        if run.metrics.exists():
+            paper, _, name = run.id.partition("/")
+            metrics = read_metrics(run.metrics)
+            means.setdefault(paper, {})[name] = {key: statistics.fmean(metrics[key]) for key in sorted(metrics)}
+    return means
+
+
+def _write_changed(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
+def _commit(root: Path, tracked: Path) -> None:
+    """Have DVC take the tracked files into its cache, from where `dvc push` sends them."""
+    command = [sys.executable, "-m", "dvc", "commit", "--force", str(tracked.relative_to(root))]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"{tracked}: DVC did not take it: {done.stderr.strip()}")
