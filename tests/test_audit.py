@@ -207,7 +207,8 @@ def test_a_record_of_a_newer_format_is_reported(pipeline: Pipeline) -> None:
 
 
 def test_nothing_loads_torch(finished: Pipeline) -> None:
-    code = "import sys; from neumix.cli import _audited; _audited('smoke', []); assert 'torch' not in sys.modules"
+    audited_here = "import sys; from neumix.cli import _audited, _catalogue; _audited(_catalogue('smoke'), [])"
+    code = f"{audited_here}; assert 'torch' not in sys.modules"
     child = subprocess.run(
         [sys.executable, "-c", code], cwd=finished.root, env=finished.environment, capture_output=True, check=False
     )

@@ -46,9 +46,9 @@ def missing(
     scale: Scale = "smoke", papers: Annotated[str, typer.Option(help="all, or slugs joined by commas")] = "all"
 ) -> None:
     """Fail and say which, if an expected table, figure, comparison or report is not there."""
-    from neumix import catalogue, dag
+    from neumix import dag
 
-    loaded = catalogue.load(Path(), catalogue.load_settings({"scale": scale, "papers": papers}), check_modules=False)
+    loaded = _catalogue(scale, papers)
     expected = dag.expected_outputs(loaded)
     absent = [path for path in expected if not Path(path).is_file() or not Path(path).stat().st_size]
     if absent:
@@ -67,7 +67,7 @@ def audit(ids: Ids = None, scale: Scale = "laptop", as_json: Json = False, no_ca
     import dataclasses
     import json
 
-    found = _audited(scale, ids or [], cached=not no_cache)
+    found = _audited(_catalogue(scale), ids or [], cached=not no_cache)
     if as_json:
         states = {id_: target.state for id_, target in found.targets.items() if target.jobs}
         findings = [{**dataclasses.asdict(finding), "concerns": ids} for finding, ids in found.concerned.items()]
@@ -94,8 +94,8 @@ def show(id_: Annotated[str, typer.Argument(metavar="ID")], scale: Scale = "lapt
 
     from neumix.audit.explain import describe, show_text
 
-    target = _audited(scale, [id_]).targets[id_]
-    description = describe(_catalogue(scale), Path("results") / scale, target)
+    catalogue = _catalogue(scale)
+    description = describe(catalogue, Path("results") / scale, _audited(catalogue, [id_]).targets[id_])
     typer.echo(json.dumps(description, indent=1) if as_json else show_text(description))
 
 
@@ -104,7 +104,7 @@ def why(id_: Annotated[str, typer.Argument(metavar="ID")], scale: Scale = "lapto
     """Say why a number is not up to date: the first thing behind it that has changed."""
     from neumix.audit.explain import reason_text
 
-    typer.echo(reason_text(_audited(scale, [id_]).targets[id_]))
+    typer.echo(reason_text(_audited(_catalogue(scale), [id_]).targets[id_]))
 
 
 @app.command()
@@ -165,18 +165,18 @@ def crate(
     typer.echo(export_crate(Path(), scale, target or Path("results") / scale / "crate", link=link))
 
 
-def _catalogue(scale: str) -> "Catalogue":
+def _catalogue(scale: str, papers: str = "all") -> "Catalogue":
     from neumix import catalogue
 
-    return catalogue.load(Path(), catalogue.load_settings({"scale": scale}), check_modules=False)
+    return catalogue.load(Path(), catalogue.load_settings({"scale": scale, "papers": papers}), check_modules=False)
 
 
-def _audited(scale: str, ids: list[str], *, cached: bool = True) -> "Audit":
+def _audited(catalogue: "Catalogue", ids: list[str], *, cached: bool = True) -> "Audit":
     from neumix.audit.audit import audit as audit_targets
     from neumix.audit.hashes import Hashes
 
     with Hashes(Path(), cached=cached) as hashes:
-        return audit_targets(Path(), _catalogue(scale), hashes, ids)
+        return audit_targets(Path(), catalogue, hashes, ids)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """The audit: every chain behind published numbers, tables and figures, checked and summed up."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from neumix.audit.chain import Chain, JobRecord
@@ -97,7 +97,7 @@ def audit(root: Path, catalogue: Catalogue, hashes: Hashes, ids: Sequence[str] =
     derived: dict[str, tuple[Finding, ...]] = {}
     targets = {}
     for id_ in [*targets_of(catalogue, ids), *([] if ids else [MERGED])]:
-        jobs = chain.of_file(MERGED) if id_ == MERGED else _jobs(chain, catalogue, id_)
+        jobs = chain.of_file(MERGED) if id_ == MERGED else chain.of_value(id_) or chain.of_item(id_)
         findings = [finding for job in jobs for finding in checks.of(job)]
         if jobs:
             last = jobs[-1]
@@ -112,15 +112,3 @@ def _can_be_computed(chain: Chain, checks: Checks, job: JobRecord) -> bool:
     """Return whether everything that a job reads, its code and its configuration are as recorded."""
     above = (finding for other in chain.upstream(job) for finding in checks.of(other))
     return not checks.of(job) and all(finding.state != "tampered" for finding in above)
-
-
-def _jobs(chain: Chain, catalogue: Catalogue, id_: str) -> list[JobRecord]:
-    published = {value.id for paper in catalogue.papers.values() for value in paper.published}
-    if id_ not in published:
-        return chain.of_item(id_)
-    jobs = chain.of_value(id_)
-    return jobs if _was_run(jobs, id_) else []
-
-
-def _was_run(jobs: Iterable[JobRecord], id_: str) -> bool:
-    return any(id_ in job.parameters.get("values", {}) for job in jobs)

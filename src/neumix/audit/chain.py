@@ -92,6 +92,10 @@ class Chain:
         if merged.exists():
             yield merged
 
+    def source_of(self, file: str) -> JobRecord | None:
+        """Return the job that made a file, or whose record it is; none if it is neither."""
+        return self.jobs.get(file) or self.made_by.get(file)
+
     def upstream(self, job: JobRecord, *, only: str | None = None) -> list[JobRecord]:
         """Return the jobs that a job's files come from, and the job itself, each after those that it needs.
 
@@ -107,7 +111,7 @@ class Chain:
         if job.path in found:
             return
         for file in job.inputs():
-            above = self.jobs.get(file) or self.made_by.get(file)
+            above = self.source_of(file)
             if above is None or above.path == job.path:
                 continue
             if only is not None and above.id != only:
@@ -116,13 +120,11 @@ class Chain:
         found[job.path] = job
 
     def of_value(self, id_: str) -> list[JobRecord]:
-        """Return the jobs behind the comparison of a published value; only the comparison if it was not run."""
+        """Return the jobs behind the comparison of a published value; none if it was not run."""
         paper = id_.partition(".")[0]
         comparison = self.jobs.get(f"results/{self.scale}/comparison/{paper}.json")
-        if comparison is None:
-            return []
-        value = comparison.parameters.get("values", {}).get(id_)
-        return self.upstream(comparison, only=value["run"] if value else "")
+        value = comparison.parameters.get("values", {}).get(id_) if comparison is not None else None
+        return self.upstream(comparison, only=value["run"]) if comparison is not None and value else []
 
     def of_file(self, name: str) -> list[JobRecord]:
         """Return the jobs behind a file of the results; none if no job has made it."""

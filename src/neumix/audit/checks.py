@@ -1,9 +1,7 @@
 """Compares what a record says with what is on disk and in the configuration today."""
 
 import ast
-import hashlib
 import re
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from neumix.audit import digest
 from neumix.audit.chain import Chain, JobRecord
 from neumix.audit.findings import Finding
 from neumix.audit.hashes import Hashes
+from neumix.audit.history import History
 from neumix.catalogue import Catalogue
 from neumix.run import Run
 
@@ -35,7 +34,9 @@ class Checks:
     def __init__(self, chain: Chain, catalogue: Catalogue, hashes: Hashes) -> None:
         self.chain, self.catalogue, self.hashes = chain, catalogue, hashes
         self._lock = _locked(chain.root / "requirements.lock")
+        self._history = History(chain.root)
         self._known: dict[str, tuple[Finding, ...]] = {}
+        self._same: dict[tuple[str, str], bool] = {}
 
     def of(self, job: JobRecord) -> tuple[Finding, ...]:
         """Return what is not as a job's record says, causes that come first first."""
@@ -87,14 +88,12 @@ class Checks:
 
     def _same_program(self, job: JobRecord, file: str, expected: str) -> bool:
         """Return whether a file differs from the recorded one in comments and docstrings alone, as far as git knows."""
-        commit = (job.content.get("git") or {}).get("commit")
-        if not commit or not file.endswith(".py"):
-            return False
-        command = ["git", "-C", str(self.chain.root), "show", f"{commit}:{file}"]
-        old = subprocess.run(command, capture_output=True, check=False)
-        if old.returncode or _sha256(old.stdout) != expected:
-            return False
-        return _program(old.stdout) == _program((self.chain.root / file).read_bytes())
+        if (file, expected) not in self._same:
+            commit = (job.content.get("git") or {}).get("commit")
+            old = self._history.content(file, expected, commit) if file.endswith(".py") else None
+            new = (self.chain.root / file).read_bytes()
+            self._same[file, expected] = old is not None and _program(old) == _program(new)
+        return self._same[file, expected]
 
     def _parameters(self, job: JobRecord) -> Iterator[Finding]:
         today = self._today(job)
@@ -139,7 +138,7 @@ class Checks:
         if found is None:
             yield Finding("missing", cause, job.name, file, self._remedy(file))
             return
-        above = self.chain.jobs.get(file) or self.chain.made_by.get(file)
+        above = self.chain.source_of(file)
         made_again = above is not None and str(above.content.get("started")) > str(job.content.get("started"))
         state: Any = "stale" if cause in {"configuration", "data"} or made_again else "tampered"
         said = "has changed since" if state == "stale" else "is not what the job read"
@@ -186,10 +185,6 @@ def _module(file: str) -> str:
 
 def _short(digest_: str) -> str:
     return f"sha256 {digest_[:12]}"
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _program(source: bytes) -> str:

@@ -94,7 +94,7 @@ class Actions:
             self.parameters.note_files(job.kind, "input", role, [*references.values()])
             found.update({file["@id"]: file for file in references.values()})
             for path, file in references.items():
-                above = self._chain.jobs.get(path) or self._chain.made_by.get(path)
+                above = self._chain.source_of(path)
                 if above is not None:
                     self.parameters.connect(above.kind, job.kind, role)
                 if role not in ("code", "environment"):

@@ -1,15 +1,14 @@
 """The files of a crate: which version of each is there, where it lies in the crate, and what is said of it."""
 
 import dataclasses
-import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from neumix.audit.crate_graph import Graph, Reference, fragment
+from neumix.audit.history import History
 from neumix.files import sha256
 
 __all__ = ["CrateFiles"]
@@ -55,7 +54,7 @@ class CrateFiles:
     def __init__(self, root: Path, folder: Path, *, link: bool) -> None:
         self.root, self.folder, self.link = root, folder, link
         self._today: dict[str, str | None] = {}
-        self._shown: dict[tuple[str, str], bytes | None] = {}
+        self._history = History(root)
         self._held: dict[str, _Held] = {}
         self._missing: dict[str, tuple[str, str, str]] = {}
 
@@ -86,8 +85,8 @@ class CrateFiles:
             return self._hold(path, path, digest)
         place = f"earlier/{digest[:12]}/{path}"
         if quote(place) not in self._held:
-            content = self._committed(path, commit)
-            if content is None or hashlib.sha256(content).hexdigest() != digest:
+            content = self._history.content(path, digest, commit)
+            if content is None:
                 return self._not_included(path, digest)
             self._write(place, content)
         return self._hold(place, path, digest)
@@ -160,16 +159,6 @@ class CrateFiles:
             file = self.root / path
             self._today[path] = sha256(file) if file.is_file() else None
         return self._today[path]
-
-    def _committed(self, path: str, commit: str | None) -> bytes | None:
-        """Return what git has at a commit, if it knows it."""
-        if not commit or not commit.isalnum():
-            return None
-        if (commit, path) not in self._shown:
-            command = ["git", "-C", str(self.root), "show", f"{commit}:./{path}"]
-            shown = subprocess.run(command, capture_output=True, check=False)
-            self._shown[commit, path] = None if shown.returncode else shown.stdout
-        return self._shown[commit, path]
 
 
 def _check(root: Path, path: str) -> None:

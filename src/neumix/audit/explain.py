@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from neumix.audit.audit import Target
@@ -14,7 +15,7 @@ __all__ = ["describe", "reason_text", "show_text"]
 _SHOWN = ("where", "metric", "budget", "dataset", "deviations")
 
 
-def describe(catalogue: Catalogue, results: Any, target: Target) -> dict[str, Any]:
+def describe(catalogue: Catalogue, results: Path, target: Target) -> dict[str, Any]:
     """Return everything about a target in plain types: the number and its verdict, its state, the chain behind it.
 
     Arguments:
@@ -32,7 +33,7 @@ def describe(catalogue: Catalogue, results: Any, target: Target) -> dict[str, An
     }
 
 
-def _value(results: Any, id_: str) -> dict[str, Any] | None:
+def _value(results: Path, id_: str) -> dict[str, Any] | None:
     """Return a published value's row of the comparison, without what is empty; none for tables and figures."""
     path = results / "comparison.csv"
     if not path.exists():
