@@ -1,12 +1,14 @@
 """How good samples are, judged by a classifier's features, and what lies between two images' latents."""
 
-from typing import Annotated, Any
+import dataclasses
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field as Setting
 from pydantic.dataclasses import dataclass
+from scipy.special import entr
 from torch import Tensor
 
 from neumix.measured import MeasuredRun
@@ -76,13 +78,15 @@ class Generation:
         generated, finite = self._generated(model)
         train, test = (trained.dataset[name]["x"].values for name in ("train", "test"))
         scores: list[dict[str, float]] = []
+        classes: list[Floats] = []
         for evaluation, samples in enumerate(generated):
             rng = numpy_rng(evaluation, "real images")
-            real, other = (x[rng.choice(len(x), self.images, replace=False)] for x in (test, train))
-            scores.append({**_scores(judge, samples, real), **_prefixed("real", _scores(judge, other, real))})
+            rows = (x[rng.choice(len(x), self.images, replace=False)] for x in (test, train))
+            real, other, made = (_Judged.of(judge, x) for x in (*rows, samples))
+            scores.append({**_scores(made, real), **_prefixed("real", _scores(other, real))})
+            classes.append(made.probabilities.mean(0))
         metrics: dict[str, Any] = {name: [score[name] for score in scores] for name in scores[0]}
-        probabilities = np.exp(_batch(judge.log_probabilities, generated.reshape(-1, *generated.shape[2:]), 1)[0])
-        metrics["class_entropy"] = [_entropy(probabilities.mean(0))]
+        metrics["class_entropy"] = [float(np.exp(entr(np.mean(classes, 0)).sum()))]
         metrics["not_finite_share"] = [1 - finite.mean()]
         metrics["n_parameters"] = [float(model.n_parameters)]
         arrays = {"samples": _grey(generated[0, :_SHOWN])}
@@ -127,15 +131,25 @@ def interpolate(model: Model, first: Tensor, last: Tensor, weight: float, compon
     return model.decode(between, nearer if component is None else component.expand_as(nearer))[0, 0]
 
 
-def _scores(judge: Classifying, samples: Images, real: Images) -> dict[str, float]:
+@dataclasses.dataclass(frozen=True)
+class _Judged:
+    """What a classifier makes of images: features (N, F), and probabilities of the classes (N, classes)."""
+
+    features: Floats
+    probabilities: Floats
+
+    @classmethod
+    def of(cls, judge: Classifying, x: Images) -> Self:
+        return cls(_batch(judge.features, x, 1)[0], np.exp(_batch(judge.log_probabilities, x, 1)[0]))
+
+
+def _scores(samples: _Judged, real: _Judged) -> dict[str, float]:
     """Return the four scores of samples beside as many real images."""
-    (features,), (real_features,) = (_batch(judge.features, x, 1) for x in (samples, real))
-    probabilities = np.exp(_batch(judge.log_probabilities, samples, 1)[0])
-    nearest = one_nearest_neighbour_accuracy(real_features, features)
+    nearest = one_nearest_neighbour_accuracy(real.features, samples.features)
     return {
-        "inception_score": inception_score(probabilities),
-        "fid": frechet_distance(features, real_features),
-        "mmd": mmd(features, real_features),
+        "inception_score": inception_score(samples.probabilities),
+        "fid": frechet_distance(samples.features, real.features),
+        "mmd": mmd(samples.features, real.features),
         "one_nn": nearest.overall,
         "one_nn_real": nearest.real,
         "one_nn_generated": nearest.generated,
@@ -150,11 +164,6 @@ def _batch(function: Any, x: Images, seeds: int) -> Floats:
     """Return what a network of several seeds makes of the same images (N, H, W, 1), (S, N, ...)."""
     values: Floats = function(torch.from_numpy(x).expand(seeds, *x.shape)).double().numpy()
     return values
-
-
-def _entropy(probabilities: Floats) -> float:
-    """Return the exponential of an entropy: how many classes appear, if they were equally frequent."""
-    return float(np.exp(-(probabilities * np.log(np.maximum(probabilities, np.finfo(float).tiny))).sum()))
 
 
 def _grey(x: Images) -> NDArray[np.uint8]:

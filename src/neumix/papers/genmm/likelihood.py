@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field as Setting
 from pydantic.dataclasses import dataclass
+from scipy.special import entr
 from sklearn.metrics import roc_auc_score
 
 from neumix.data.dataset import Split
@@ -52,7 +53,7 @@ class LikelihoodCurve:
             "held_out_nll": -own.mean(1) / model.dimension + model.offset,
             "n_parameters": np.array([model.n_parameters], dtype=float),
             "latent_share": np.array([model.latent_share]),
-            "effective_components": _effective(model.log_weights.exp().double().numpy()),
+            "effective_components": np.exp(entr(model.log_weights.exp().double().numpy()).sum(1)),
         }
         if "other" in trained.dataset.splits:
             metrics["other_auroc"] = _auroc(own, self._log_prob(model, trained.dataset["other"]))
@@ -68,12 +69,6 @@ class LikelihoodCurve:
         (noise,) = generators([0], "scored noise")
         log_prob: Floats = model.log_prob(model.noisy(x, noise))[:, 0].double().numpy()
         return log_prob
-
-
-def _effective(weights: Floats) -> Floats:
-    """Return the exponential of the entropy of weights (S, K), (S,): K if they are equal, 1 if one has all."""
-    entropy = -(weights * np.log(np.maximum(weights, np.finfo(float).tiny))).sum(1)
-    return np.asarray(np.exp(entropy))
 
 
 def _auroc(own: Floats, other: Floats) -> Floats:

@@ -1,16 +1,12 @@
 """Block diagrams of the InClass nets paper: the architecture, and one evaluation of the cost."""
 
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from neumix.diagrams import Point, arrow, box, canvas
 from neumix.rendering import NEUTRAL
 from neumix.results import Results
 
 __all__ = ["fig1", "fig2"]
-
-Point = tuple[float, float]
 
 _DATA, _NETWORK, _OUTPUT, _STEP = "#eaf2f8", "#fef5e7", "#e9f7ef", "#f4f6f7"
 
@@ -62,17 +58,17 @@ _INDICES = "points $a = 1, \\ldots, N_{\\mathrm{bat}}$;  variates $v = 1, \\ldot
 
 def fig1(results: Results) -> Figure:
     """Draw the architecture: each variate has its own classifier."""
-    figure, axes = _canvas((7.0, 3.4), (14, 6.8))
+    figure, axes = canvas((7.0, 3.4), (14, 6.8))
     rows = {"1": 5.8, "2": 4.2, "V": 1.0}
-    _box(axes, (1.3, 3.4), (1.6, 1.2), "input\n$X$", _DATA)
+    box(axes, (1.3, 3.4), (1.6, 1.2), "input\n$X$", _DATA)
     for name, y in rows.items():
-        _box(axes, (4.3, y), (1.4, 0.9), f"$x_{name}$", _DATA)
-        _box(axes, (7.6, y), (2.6, 1.1), f"classifier\nnetwork {name if name != 'V' else '$V$'}", _NETWORK)
+        box(axes, (4.3, y), (1.4, 0.9), f"$x_{name}$", _DATA)
+        box(axes, (7.6, y), (2.6, 1.1), f"classifier\nnetwork {name if name != 'V' else '$V$'}", _NETWORK)
         outputs = rf"$\eta_{name}^{{(1)}}, \ldots, \eta_{name}^{{(C)}}$"
-        _box(axes, (11.9, y), (3.2, 0.9), outputs, _OUTPUT)
-        _arrow(axes, (2.1, 3.4), (3.6, y))
-        _arrow(axes, (5.0, y), (6.3, y))
-        _arrow(axes, (8.9, y), (10.3, y))
+        box(axes, (11.9, y), (3.2, 0.9), outputs, _OUTPUT)
+        arrow(axes, (2.1, 3.4), (3.6, y))
+        arrow(axes, (5.0, y), (6.3, y))
+        arrow(axes, (8.9, y), (10.3, y))
     for x in (4.3, 7.6, 11.9):
         axes.text(x, 2.6, r"$\vdots$", ha="center", va="center", fontsize=14)
     return figure
@@ -80,33 +76,12 @@ def fig1(results: Results) -> Figure:
 
 def fig2(results: Results) -> Figure:
     """Draw the computation of the cost of Eq. (25) for one batch."""
-    figure, axes = _canvas((8.4, 6.6), (16.8, 13.2))
+    figure, axes = canvas((8.4, 6.6), (16.8, 13.2))
     for (x, y), (width, height), title, formula, colour in _STEPS:
-        _box(axes, (x, y), (width, height), "", colour)
+        box(axes, (x, y), (width, height), "", colour)
         axes.text(x, y + height / 2 - 0.45, title, ha="center", va="center", color=NEUTRAL)
         axes.text(x, y - 0.3, formula, ha="center", va="center", fontsize=10)
     for start, end in _FLOW:
-        _arrow(axes, start, end)
+        arrow(axes, start, end)
     axes.text(8.4, 0.3, _INDICES, ha="center", va="center", color=NEUTRAL)
     return figure
-
-
-def _canvas(size: Point, extent: Point) -> tuple[Figure, Axes]:
-    """Return an empty drawing area with equal scales."""
-    figure, axes = plt.subplots(figsize=size)
-    axes.set(xlim=(0, extent[0]), ylim=(0, extent[1]), aspect="equal")
-    axes.axis("off")
-    return figure, axes
-
-
-def _box(axes: Axes, centre: Point, size: Point, text: str, colour: str) -> None:
-    (x, y), (width, height) = centre, size
-    corner = (x - width / 2, y - height / 2)
-    style = "round,pad=0,rounding_size=0.15"
-    axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, facecolor=colour, edgecolor=NEUTRAL))
-    axes.text(x, y, text, ha="center", va="center", linespacing=1.5)
-
-
-def _arrow(axes: Axes, start: Point, end: Point) -> None:
-    arrow = FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=10, shrinkA=0, shrinkB=0, color=NEUTRAL)
-    axes.add_patch(arrow)
