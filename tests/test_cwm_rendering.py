@@ -10,7 +10,7 @@ import pytest
 from drawn_paper import DrawnPaper, drawing_style
 from matplotlib.figure import Figure
 
-from neumix.papers.cwm.claims import difference, table_claims
+from neumix.papers.cwm.claims import table_claims
 from neumix.papers.cwm.readings import score_curve
 from neumix.results import Measurement, Results, RunFiles, write_measurement
 from neumix.run import Run
@@ -117,14 +117,6 @@ def test_a_claim_needs_its_whole_interval(
         files.record.write_text(json.dumps({"format": 1, "parameters": dict(run.parameters)}))
     frame = table_claims(Results(tmp_path, "cwm", list(runs))).set_index("Claim")["Verdict"]
     assert frame["CWM has the highest score"] == verdict
-
-
-def test_the_difference_is_seed_by_seed() -> None:
-    mean, half = difference(np.array([1.0, 2.0, 3.0]), np.array([0.5, 1.5, 2.5]))
-    assert (mean, half) == (0.5, 0.0)
-    assert difference(np.array([1.0]), np.array([0.5])) == (0.5, np.inf)
-    _, half = difference(np.array([1.0, 2.0]), np.zeros(2))
-    assert half == pytest.approx(12.7062 * np.std([1, 2], ddof=1) / np.sqrt(2), rel=1e-4)
 
 
 def test_curves_begin_with_the_initial_mixture_and_end_with_the_last_epoch(root: Path) -> None:

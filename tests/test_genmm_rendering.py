@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from neumix import rendering
 from neumix.papers.genmm import figures, tables
-from neumix.papers.genmm.claims import apart, every, ruggedness, table_claims
+from neumix.papers.genmm.claims import apart, ruggedness, table_claims
 from neumix.papers.genmm.pictures import mosaic
 from neumix.papers.genmm.readings import classifiers, few, image_runs
 from neumix.results import Measurement, RunResult
@@ -346,7 +346,6 @@ def test_ruggedness_counts_rises_after_the_start() -> None:
 def test_ranges_lie_apart_or_overlap() -> None:
     low, high = np.array([1.0, 2.0]), np.array([2.5, 3.0])
     assert (apart(low, high), apart(high, low), apart(low, low + 1)) == (True, False, None)
-    assert (every([True, None]), every([True, None, False]), every([True])) == (None, False, True)
 
 
 def test_runs_are_found_by_name_and_sorted_by_number(root: Path) -> None:

@@ -1,57 +1,20 @@
 """The paper's claims about its Table I, each checked on our scores."""
 
-import dataclasses
 import itertools
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy import stats
 
+from neumix.claims import Claim, difference, every
 from neumix.papers.cwm.readings import MODELS, SCORE
 from neumix.results import Results, RunResult
 
-__all__ = ["Claim", "difference", "table_claims"]
-
-Floats = NDArray[np.float64]
+__all__ = ["table_claims"]
 
 _ORDERS = {
     "as printed": ("cwm", "nsf", "gmm", "rnvp"),
     "columns of RNVP and NSF swapped": ("cwm", "rnvp", "gmm", "nsf"),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """A statement about our results and what they say of it.
-
-    Arguments:
-        text: the statement.
-        evidence: the numbers that decide.
-        holds: whether they bear it out; none if they do not decide.
-    """
-
-    text: str
-    evidence: str
-    holds: bool | None
-
-    @property
-    def verdict(self) -> str:
-        """What a reader is told."""
-        return {True: "holds", False: "does not hold", None: "not decided"}[self.holds]
-
-
-def difference(higher: Floats, lower: Floats) -> tuple[float, float]:
-    """Return the mean of seed-wise differences and the half-width of its 95% t interval.
-
-    Scores of equal seeds are on the same fresh samples. With one seed the half-width is infinite.
-    """
-    gap = higher - lower
-    if len(gap) < 2:
-        return float(gap.mean()), math.inf
-    return float(gap.mean()), float(stats.t.ppf(0.975, len(gap) - 1) * gap.std(ddof=1) / math.sqrt(len(gap)))
 
 
 def table_claims(results: Results) -> pd.DataFrame:
@@ -75,7 +38,7 @@ def _orders(runs: Mapping[str, RunResult]) -> list[Claim]:
 def _ranking(text: str, runs: Mapping[str, RunResult], pairs: Iterable[tuple[str, str]]) -> Claim:
     """Return the claim that the first of each pair of models scores higher than the second."""
     parts = [_better(runs, *pair) for pair in pairs]
-    return Claim(text, "; ".join(evidence for _, evidence in parts), _all([holds for holds, _ in parts]))
+    return Claim(text, "; ".join(evidence for _, evidence in parts), every([holds for holds, _ in parts]))
 
 
 def _better(runs: Mapping[str, RunResult], higher: str, lower: str) -> tuple[bool | None, str]:
@@ -91,10 +54,3 @@ def _fewer_parameters(runs: Mapping[str, RunResult]) -> list[Claim]:
         Claim("CWM has fewer parameters than both flows", listed, counts["cwm"] < min(counts["rnvp"], counts["nsf"])),
         Claim("CWM has fewer parameters than the GMM", listed, counts["cwm"] < counts["gmm"]),
     ]
-
-
-def _all(parts: Sequence[bool | None]) -> bool | None:
-    """Return whether every part of a claim holds; one that does not refutes it, whatever is undecided."""
-    if False in parts:
-        return False
-    return None if None in parts else True

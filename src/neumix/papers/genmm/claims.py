@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from neumix.claims import Claim, difference, every
 from neumix.formatting import format_number
-from neumix.papers.cwm.claims import Claim, difference
 from neumix.papers.genmm.readings import (
     LATENT,
     MODELS,
@@ -21,7 +21,7 @@ from neumix.papers.genmm.readings import (
 )
 from neumix.results import Results, RunResult
 
-__all__ = ["apart", "every", "ruggedness", "table_claims"]
+__all__ = ["apart", "ruggedness", "table_claims"]
 
 Floats = NDArray[np.float64]
 ImageRuns = Mapping[tuple[str, str], ByComponents]
@@ -87,13 +87,6 @@ def table_claims(results: Results) -> pd.DataFrame:
         for where, rule, claims in sections
         for claim in claims
     )
-
-
-def every(parts: Sequence[bool | None]) -> bool | None:
-    """Return whether every part of a claim holds; one that does not refutes it, whatever is undecided."""
-    if False in parts:
-        return False
-    return None if None in parts else True
 
 
 def apart(low: Floats, high: Floats) -> bool | None:
