@@ -13,9 +13,9 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from neumix import rendering
+from neumix.mosaics import mosaic
 from neumix.papers.genmm import figures, tables
 from neumix.papers.genmm.claims import apart, ruggedness, table_claims
-from neumix.papers.genmm.pictures import mosaic
 from neumix.papers.genmm.readings import classifiers, few, image_runs
 from neumix.results import Measurement, RunResult
 from neumix.run import Run

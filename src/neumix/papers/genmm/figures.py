@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from neumix.absent import say_not_run
 from neumix.papers.genmm.diagrams import alg1, fig1, fig2
-from neumix.papers.genmm.pictures import fig6, fig7, say_not_run
+from neumix.papers.genmm.pictures import fig6, fig7
 from neumix.papers.genmm.readings import (
     IMAGES,
     LATENT,

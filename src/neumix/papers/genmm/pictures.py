@@ -1,7 +1,5 @@
 """Figures that show images: samples, and what lies between two images' latents."""
 
-from typing import Any
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,11 +7,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from neumix.papers.genmm.readings import IMAGES, MODELS, NOT_RUN, ByComponents, few, image_runs, title_of
-from neumix.rendering import NEUTRAL, TRUE
+from neumix.absent import say_not_run
+from neumix.mosaics import mosaic
+from neumix.papers.genmm.readings import IMAGES, MODELS, ByComponents, few, image_runs, title_of
+from neumix.rendering import TRUE
 from neumix.results import Results
 
-__all__ = ["fig6", "fig7", "mosaic", "say_not_run"]
+__all__ = ["fig6", "fig7"]
 
 Grey = NDArray[np.uint8]
 
@@ -65,21 +65,6 @@ def fig7(results: Results) -> Figure:
         _interpolation(panel, run.arrays[f"interpolation_{rule}"])
         panel.set_title(f"({letter}) {title_of(model, run)},\n{_text(model, rule)}")
     return figure
-
-
-def mosaic(images: NDArray[Any]) -> NDArray[Any]:
-    """Return images (R, C, H, W) side by side with lines of black between, (R (H + 1) - 1, C (W + 1) - 1)."""
-    rows, columns, height, width = images.shape
-    padded = np.pad(images, ((0, 0), (0, 0), (0, 1), (0, 1)))
-    joined = padded.transpose(0, 2, 1, 3).reshape(rows * (height + 1), columns * (width + 1))
-    return np.asarray(joined[:-1, :-1])
-
-
-def say_not_run(panel: Axes) -> None:
-    """Write into an empty panel that the scale has no run for it."""
-    panel.text(0.5, 0.5, NOT_RUN, transform=panel.transAxes, ha="center", va="center", color=NEUTRAL)
-    panel.set(xticks=[], yticks=[])
-    panel.spines[:].set_visible(False)
 
 
 def _nearest(runs: ByComponents, wanted: int) -> int:

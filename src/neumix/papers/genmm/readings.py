@@ -10,7 +10,6 @@ __all__ = [
     "IMAGES",
     "LATENT",
     "MODELS",
-    "NOT_RUN",
     "SCORES",
     "ByComponents",
     "classifiers",
@@ -24,9 +23,6 @@ __all__ = [
 
 T = TypeVar("T")
 ByComponents = dict[int, RunResult]
-
-NOT_RUN = "not run"
-"""What stands for a run that the scale does not have."""
 
 MODELS = {"genmm": "GenMM", "latmm": "LatMM"}
 IMAGES = {"mnist": "MNIST", "fashion": "Fashion-MNIST"}

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from neumix.absent import NOT_RUN
 from neumix.formatting import format_number
 from neumix.papers.genmm.claims import table_claims
 from neumix.papers.genmm.readings import (
@@ -11,7 +12,6 @@ from neumix.papers.genmm.readings import (
     IMAGES,
     LATENT,
     MODELS,
-    NOT_RUN,
     SCORES,
     classifiers,
     components,
