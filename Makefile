@@ -9,14 +9,16 @@ PROFILE ?= default
 ENVIRONMENT := $(shell cat requirements.lock pyproject.toml | $(PYTHON) -c "import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])")
 STAMP := .venv/installed-$(ENVIRONMENT)
 BIN := .venv/bin
-SNAKEMAKE = $(BIN)/snakemake --profile workflow/profiles/$(PROFILE) --cores $(CORES) --config scale=$(SCALE) papers=$(PAPERS)
+# The cores of a login node are no limit for what runs on a cluster.
+LIMIT := $(if $(filter default,$(PROFILE)),--cores $(CORES))
+SNAKEMAKE = $(BIN)/snakemake --profile workflow/profiles/$(PROFILE) $(LIMIT) --config scale=$(SCALE) papers=$(PAPERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint format check report scoreboard audit snapshot remote benchmark lock clean
+.PHONY: help reproduce test test-cluster doctor lint format check plan report scoreboard audit snapshot remote benchmark lock clean
 
 help: ## List the targets.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
-	@echo "  variables   SCALE=smoke|laptop|paper  PAPERS=all|inclass,...  CORES=N  PROFILE=default"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo "  variables   SCALE=smoke|laptop|paper  PAPERS=all|inclass,...  CORES=N  PROFILE=default|slurm|generic"
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -32,14 +34,20 @@ reproduce: $(STAMP) ## Run the pipeline: data, training, tables, figures, compar
 test: $(STAMP) ## Run the tests.
 	$(BIN)/pytest -n 2 --dist worksteal
 
-lint: $(STAMP) ## Check style, types, workflow and the generated parts of the README.
+test-cluster: $(STAMP) ## Run the smoke pipeline and every fault on a private Slurm (minutes; root, Debian's Slurm).
+	$(BIN)/pytest -n 0 -v tests/cluster
+
+doctor: $(STAMP) ## Say what is missing before a run: PROFILE=slurm looks at the cluster as well.
+	@$(BIN)/neumix doctor --profile $(PROFILE) --scale $(SCALE) --papers $(PAPERS)
+
+lint: $(STAMP) ## Check style, types, workflow, and that every number shown comes from a file.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint
 	$(BIN)/neumix check
-	$(BIN)/neumix scoreboard --check
+	$(BIN)/neumix numbers
 
 format: $(STAMP) ## Format the code.
 	$(BIN)/ruff check --fix .
@@ -48,6 +56,10 @@ format: $(STAMP) ## Format the code.
 
 check: $(STAMP) ## Say what would run, without running it.
 	$(SNAKEMAKE) --dry-run
+
+plan: $(STAMP) ## Say what would run and what it would cost: WORKERS=N for a cluster, MAX_GPU_HOURS=H as a limit.
+	$(BIN)/neumix plan --scale $(SCALE) --papers $(PAPERS) --cores $(CORES) --profile workflow/profiles/$(PROFILE) \
+		$(if $(WORKERS),--workers $(WORKERS)) $(if $(MAX_GPU_HOURS),--max-gpu-hours $(MAX_GPU_HOURS)) $(TARGETS)
 
 report: $(STAMP) ## Rebuild the HTML report from the results on disk.
 	$(BIN)/neumix report --scale $(SCALE)

@@ -22,6 +22,8 @@ localrules:
     fetch,
     compare,
     merge,
+    render_table,
+    render_figure,
     report,
 
 

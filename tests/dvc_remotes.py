@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib.util
 import os
 import socket
 import subprocess
@@ -93,12 +92,6 @@ class S3Remote:
 
     def delete(self, md5: str) -> None:
         self.client.delete_object(Bucket=self.bucket, Key=self._key(md5))
-
-
-def s3_missing() -> str | None:
-    """Return why there can be no S3 server here, if so."""
-    absent = [name for name in ("moto", "flask_cors", "boto3", "dvc_s3") if importlib.util.find_spec(name) is None]
-    return f"no S3 server or client: {', '.join(absent)} not installed" if absent else None
 
 
 @contextlib.contextmanager

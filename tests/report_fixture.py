@@ -34,14 +34,58 @@ def realistic(root: Path, scale: str = "laptop") -> ReportInputs:
         for slug in PAPERS
         for index, experiment in enumerate(EXPERIMENTS)
     )
+    frame = comparison(rng, scale)
     return ReportInputs(
         scale=scale,
         generated_from="3f9c2a71d5e84b06a9f1c7d2e5b8034f6a7d9c10",
         version="0.1.0",
-        comparison=comparison(rng, scale),
+        comparison=frame,
         papers=papers,
         runs=runs,
+        chains=chains(frame, papers, runs),
     )
+
+
+def chains(frame: pd.DataFrame, papers: tuple[PaperInput, ...], runs: tuple[RunInput, ...]) -> dict[str, dict]:
+    """Return what `neumix show` says of every number and item: one run and what was made of it, or nothing."""
+    by_id = {run.id: run.record for run in runs}
+    described = {}
+    for row in frame.to_dict("records"):
+        last = {"kind": "compare", "id": row["paper"], "record": f"results/laptop/comparison/{row['paper']}.json"}
+        value = {key: cell for key, cell in row.items() if cell != "" and cell == cell}  # noqa: PLR0124 (NaN)
+        value |= {"n": int(value["n"])} if "n" in value else {}
+        described[row["id"]] = _chain(row["id"], value, last, by_id.get(row["runs"]))
+    for paper in papers:
+        for item in paper.items:
+            last = {"kind": "render_table", "id": item.id, "record": f"results/laptop/tables/{item.id}.json"}
+            described[item.id] = _chain(item.id, None, last, by_id[item.runs[0]] if item.runs else None)
+    return described
+
+
+def _chain(id_: str, value: dict | None, last: dict, run: dict | None) -> dict:
+    jobs = [] if run is None else [_job(run, f"results/laptop/runs/{run['id']}/run.json"), {**_job(run, ""), **last}]
+    finding = {"state": "stale", "cause": "code", "job": "train", "file": "src/neumix/nn.py", "detail": "has changed"}
+    findings = [finding] if jobs and run is not None and run["id"].startswith("cwm") else []
+    state = "not run" if run is None else "stale" if findings else "ok"
+    return {"id": id_, "scale": "laptop", "value": value, "state": state, "findings": findings, "chain": jobs}
+
+
+def _job(run: dict, record: str) -> dict:
+    """Return a job as `neumix.audit.explain.describe` tells it."""
+    manifest, digest = next(iter(run["inputs"]["data"].items()))
+    files = [{"name": "train-images", "sha256": digest, "urls": ["https://example.org/train-images"]}]
+    same = ("kind", "id", "seeds", "parameters", "outputs", "machine", "environment", "threads", "attempts")
+    times = ("started", "ended", "wall_seconds", "peak_memory_mb", "resumes")
+    return {
+        **{key: run[key] for key in (*same, *times)},
+        "record": record,
+        "commit": run["git"]["commit"],
+        "uncommitted_changes": run["git"]["dirty"],
+        "placement": {"scheduler": "slurm", "job": "4711", "node": "node-3", "partition": "gpu"},
+        "code": run["inputs"]["code"],
+        "data": {manifest: {"sha256": digest, "dataset": "mnist", "licence": "CC BY-SA 3.0", "files": files}},
+        "inputs": {},
+    }
 
 
 def comparison(rng: np.random.Generator, scale: str) -> pd.DataFrame:

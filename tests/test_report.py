@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -17,12 +18,15 @@ import report_fixture
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neumix.audit.explain import show_text
 from neumix.comparison import COLUMNS
 from neumix.report import DeviationInput, ItemInput, ReportInputs, RunInput, build
 from neumix.report.charts import band, learning_curves
 from neumix.report.formatting import decimals_of, duration, mean_decimals, number, seed_list
 from neumix.report.scoreboard import VERDICTS, rows, summarise
 
+SAID_OTHERWISE = {"<-", "record", "sha256", "at", "scale", "n", "=", "verdict", "measured", "files", "260.4", "s"}
+"""Words of `neumix show` that the page puts as headings, labels, or other units."""
 VOID = {"meta", "link", "br", "wbr", "img", "input", "col", "hr"}
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
 
@@ -159,6 +163,90 @@ class TestPage:
         assert "make reproduce SCALE=laptop PAPERS=inclass" in block
 
 
+class TestChains:
+    def pages(self, folder: Path) -> dict[str, Page]:
+        return {path.stem: Page(path.read_text(encoding="utf-8")) for path in (folder / "show").iterdir()}
+
+    def test_every_number_and_item_has_a_page_that_the_report_links_to(self, inputs, folder, page):
+        items = [item.id for paper in inputs.papers for item in paper.items]
+        ids = [*inputs.comparison["id"], *items]
+        links = Counter(page.attribute("href", "a"))
+        assert {path.name for path in (folder / "show").iterdir()} == {f"{id_}.html" for id_ in ids}
+        assert all(links[f"show/{id_}.html"] == (1 if id_ in items else 2) for id_ in ids)
+
+    def test_a_number_is_its_link(self, inputs, folder):
+        text = (folder / "index.html").read_text(encoding="utf-8")
+        for row, shown in zip(inputs.comparison.to_dict("records"), rows(inputs.comparison), strict=True):
+            number = shown.mean if shown.mean != "–" else shown.published
+            assert f'href="show/{row["id"]}.html" aria-label="{number}, chain of {row["id"]}">{number}</a>' in text
+
+    def test_pages_are_sound_and_their_links_lead_somewhere(self, folder):
+        anchors = set(Page((folder / "index.html").read_text(encoding="utf-8")).attribute("id"))
+        for name, page in self.pages(folder).items():
+            assert page.complaints == [], name
+            own = page.attribute("id")
+            assert len(own) == len(set(own)), name
+            for link in page.attribute("href"):
+                place, _, anchor = link.partition("#")
+                assert link.startswith("https://") or not place or (folder / "show" / place).is_file(), link
+                assert not anchor or anchor in (anchors if place else own), link
+
+    def test_pages_need_neither_scripts_nor_a_network(self, folder):
+        for page in self.pages(folder).values():
+            assert not {"script", "iframe", "form"} & {tag for tag, _ in page.elements}
+            assert page.attribute("src") == page.attribute("style") == []
+            assert all(name.startswith("../assets/") for name in page.attribute("href", "link"))
+
+    def test_a_page_says_what_the_command_says(self, inputs, folder):
+        pages = self.pages(folder)
+        for id_, description in inputs.chains.items():
+            text = " ".join([*pages[id_].texts, *pages[id_].attribute("href")]).lower()
+            for line in show_text(description).lower().splitlines():
+                for word in re.sub(r"[,;]( |$)", " ", line.removeprefix("! ")).split():
+                    assert word.rstrip(":") in text or word in SAID_OTHERWISE, f"{id_}: {line}"
+
+    def test_a_page_holds_whole_hashes_machine_and_time(self, inputs, folder):
+        text = (folder / "show" / "inclass.sec3_3.acc_supervised.html").read_text(encoding="utf-8")
+        row = inputs.comparison[inputs.comparison["id"] == "inclass.sec3_3.acc_supervised"].iloc[0]
+        record = next(run.record for run in inputs.runs if run.id == row["runs"])
+        hashes = [*record["inputs"]["data"].values(), *record["inputs"]["code"].values(), *record["outputs"].values()]
+        facts = [record["git"]["commit"], record["started"], record["ended"], "4 min 20 s", "AMD EPYC 7B13"]
+        others = ["0 to 9 (10 seeds)", "CC BY-SA 3.0", "slurm job 4711 on node-3, partition gpu", "torch", "killed"]
+        assert [wanted for wanted in (*hashes, *facts, *others) if wanted not in text] == []
+
+    def test_what_was_not_run_says_so(self, folder):
+        text = (folder / "show" / "genmm.table1.mnist_k1.html").read_text(encoding="utf-8")
+        assert "State: not run" in text
+        assert "Nothing stands behind it at this scale." in text
+
+    def test_without_chains_nothing_links_to_them(self, inputs, tmp_path):
+        build(dataclasses.replace(inputs, chains={}), tmp_path / "report")
+        page = Page((tmp_path / "report" / "index.html").read_text(encoding="utf-8"))
+        assert list((tmp_path / "report" / "show").iterdir()) == []
+        assert not [link for link in page.attribute("href") if link.startswith("show/")]
+
+    def test_markup_in_a_chain_stays_text(self, inputs, tmp_path):
+        description = json.loads(json.dumps(inputs.chains["inclass.table2.w1"]))
+        finding = dict.fromkeys(("state", "cause", "job", "file", "detail"), ATTACK)
+        job = {**description["chain"][0], "id": ATTACK, "record": ATTACK, "parameters": {ATTACK: ATTACK}}
+        files = [{"name": ATTACK, "sha256": ATTACK, "urls": ["javascript:alert(1)"]}]
+        job["data"] = {ATTACK: {"sha256": ATTACK, "licence": ATTACK, "files": files}}
+        value = {**description["value"], "where": ATTACK, "unit": ATTACK}
+        hostile = {**description, "findings": [finding], "chain": [job], "value": value}
+        build(dataclasses.replace(inputs, chains={"inclass.table2.w1": hostile}), tmp_path / "report")
+        page = Page((tmp_path / "report" / "show" / "inclass.table2.w1.html").read_text(encoding="utf-8"))
+        assert page.complaints == []
+        assert not {"script", "img"} & {tag for tag, _ in page.elements}
+        assert not [link for link in page.attribute("href") if link.startswith("javascript")]
+
+    @pytest.mark.parametrize("name", ["../escape", "a/../../b", ""])
+    def test_ids_cannot_leave_the_folder(self, inputs, tmp_path, name):
+        chain = inputs.chains["inclass.table2.w1"]
+        with pytest.raises(ValueError, match="an id may hold letters"):
+            build(dataclasses.replace(inputs, chains={name: chain}), tmp_path / "report")
+        assert not (tmp_path / "report").exists()
+
+
 class TestUntrustedText:
     def test_markup_in_texts_stays_text(self, inputs, tmp_path):
         table = tmp_path / "table.csv"
@@ -203,6 +291,11 @@ class TestBuild:
     def test_same_inputs_give_the_same_bytes(self, inputs, folder, tmp_path):
         build(inputs, tmp_path / "again")
         assert contents(tmp_path / "again") == contents(folder)
+
+    def test_the_hash_of_every_file_is_told(self, folder):
+        lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+        told = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+        assert told == {name: digest for name, digest in contents(folder).items() if name != "SHA256SUMS"}
 
     def test_a_rebuild_replaces_all(self, inputs, tmp_path):
         out = tmp_path / "report"

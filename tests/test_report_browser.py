@@ -358,6 +358,68 @@ def test_prints(show):
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
 
 
+@pytest.fixture
+def page(driver, report):
+    """Return a function that opens the page of a number or item with a window size and a colour scheme."""
+
+    def open_page(id_: str, width: int = 1280, scheme: str = "light"):
+        emulate(driver, width, scheme)
+        driver.get("about:blank")
+        driver.get((report.parent / "show" / f"{id_}.html").as_uri())
+        return driver
+
+    return open_page
+
+
+def test_a_number_leads_to_its_chain_and_back_by_keyboard(show):
+    driver = show(fragment="#scoreboard?q=inclass.table2.w1")
+    link = driver.find_element(By.CSS_SELECTOR, "[id='inclass.table2.w1'] a.value")
+    tab_to(driver, link.text)
+    keys(driver, Keys.ENTER)
+    assert driver.current_url.endswith("/show/inclass.table2.w1.html")
+    assert driver.find_element(By.TAG_NAME, "h1").text == "inclass.table2.w1"
+    tab_to(driver, "Parameters")
+    details = driver.find_element(By.XPATH, "//details[summary[text()='Parameters']]")
+    assert not details.get_property("open")
+    keys(driver, Keys.ENTER)
+    assert details.get_property("open")
+    assert driver.execute_script("return getComputedStyle(document.activeElement).outlineStyle") != "none"
+    tab_to(driver, "Back to the report")
+    keys(driver, Keys.ENTER)
+    WebDriverWait(driver, 5).until(lambda _: driver.current_url.endswith("/index.html#inclass.table2.w1"))
+    assert driver.find_element(By.ID, "inclass.table2.w1").is_displayed()
+
+
+def test_an_item_leads_to_its_chain_without_scripts(driver, show):
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        show()
+        driver.find_element(By.CSS_SELECTOR, "[id='item-inclass.table1'] a[href^='show/']").send_keys(Keys.ENTER)
+        assert driver.current_url.endswith("/show/inclass.table1.html")
+        driver.find_element(By.XPATH, "//summary[starts-with(text(), 'Code')]").click()
+        assert "src/neumix/training.py" in driver.find_element(By.TAG_NAME, "main").text
+    finally:
+        driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_page_of_a_chain_overflows(page, width):
+    driver = page("cwm.table1.gmm_loglik", width)
+    driver.execute_script("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
+    assert len(driver.find_elements(By.CSS_SELECTOR, ".chain > li")) == 2
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+    assert driver.execute_script(SPILLS) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_of_a_chain(page, scheme):
+    driver = page("cwm.table1.gmm_loglik", scheme=scheme)
+    texts = ["body", ".eyebrow", ".muted", ".facts dt", ".hashes dd", ".show summary", ".more a", ".findings dt"]
+    measured = driver.execute_script(COLOURS, texts)
+    assert {selector for selector, _, _ in measured} == set(texts)
+    assert {(selector, round(contrast(*pair), 2)) for selector, *pair in measured if contrast(*pair) < 4.5} == set()
+
+
 SCREENS = {"light": (1280, "light"), "dark": (1280, "dark"), "narrow": (360, "light")}
 
 
@@ -371,3 +433,12 @@ def test_screenshots(show, tmp_path, name):
         target = folder / f"report-{name}-{place}.png"
         assert driver.save_screenshot(str(target))
         assert target.stat().st_size > 5000
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_screenshots_of_a_chain(page, tmp_path, name):
+    folder = Path(os.environ.get("NEUMIX_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"chain-{name}.png"
+    assert page("cwm.table1.gmm_loglik", *SCREENS[name]).save_screenshot(str(target))
+    assert target.stat().st_size > 5000

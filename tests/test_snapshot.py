@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from dvc_remotes import REPOSITORY, FolderRemote, Remote, dvc, git, isolate, s3_missing, s3_server, use
+from dvc_remotes import REPOSITORY, FolderRemote, Remote, dvc, git, isolate, s3_server, use
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -109,8 +109,6 @@ def clone(made: Path, tmp_path: Path) -> Path:
 def pushed(request: pytest.FixtureRequest, made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     """A remote that the snapshot was pushed to."""
     folder = tmp_path_factory.mktemp("remote")
-    if request.param == "s3" and (reason := s3_missing()):
-        pytest.skip(reason)
     with s3_server(folder) if request.param == "s3" else contextlib.nullcontext(FolderRemote(folder)) as remote:
         root = shutil.copytree(made, tmp_path_factory.mktemp("pushing") / "repository")
         use(root, remote)

@@ -42,6 +42,28 @@ def check(scale: Annotated[str | None, typer.Option(help="one scale; all by defa
 
 
 @app.command()
+def doctor(
+    profile: Annotated[str, typer.Option(help="folder of workflow/profiles")] = "default",
+    scale: Scale = "smoke",
+    papers: Annotated[str, typer.Option(help="all, or slugs joined by commas")] = "all",
+) -> None:
+    """Check before a run whether it can work here or on a cluster; each finding says why it matters and what to do."""
+    from neumix import catalogue
+    from neumix.doctor.examination import examine
+    from neumix.settings import read_yaml
+
+    user = read_yaml(Path("config/config.yaml"))
+    settings = catalogue.load_settings({**user, "scale": scale, "papers": papers})
+    loaded = catalogue.load(Path(), settings, check_modules=False)
+    failed = False
+    for finding in examine(loaded, profile):
+        typer.echo(str(finding))
+        failed = failed or finding.level == "error"
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def missing(
     scale: Scale = "smoke", papers: Annotated[str, typer.Option(help="all, or slugs joined by commas")] = "all"
 ) -> None:
@@ -62,6 +84,39 @@ NoCache = Annotated[bool, typer.Option("--no-cache", help="read every byte again
 
 
 @app.command()
+def plan(
+    targets: Annotated[list[str] | None, typer.Argument(help="output files or ids; everything by default")] = None,
+    scale: Scale = "smoke",
+    papers: Annotated[str, typer.Option(help="all, or slugs joined by commas")] = "all",
+    cores: Annotated[int | None, typer.Option(min=1, help="of this machine; all by default")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="jobs at a time on a cluster, instead of cores")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="jobs with a GPU at a time; 1 here, any on a cluster")] = None,
+    profile: Annotated[Path | None, typer.Option(help="folder of a Snakemake profile")] = None,
+    max_gpu_hours: Annotated[float | None, typer.Option(min=0, help="fail if it may take more")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say which jobs would run and what they would cost, with intervals learnt from the records of earlier ones."""
+    import json
+    import os
+
+    from neumix import catalogue
+    from neumix.audit.plan import make_plan
+    from neumix.audit.plan_text import plan_json, plan_text
+    from neumix.settings import read_yaml
+
+    user = read_yaml(Path("config/config.yaml"))
+    settings = catalogue.load_settings({**user, "scale": scale, "papers": papers})
+    loaded = catalogue.load(Path(), settings, check_modules=False)
+    own = cores or os.cpu_count() or 1
+    found = make_plan(Path(), loaded, targets or [], cores=own, workers=workers, gpus=gpus, profile=profile)
+    typer.echo(json.dumps(plan_json(found), indent=1) if as_json else plan_text(found))
+    refusal = found.refusal(max_gpu_hours)
+    if refusal is not None:
+        typer.echo(f"neumix: {refusal}", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
 def audit(ids: Ids = None, scale: Scale = "laptop", as_json: Json = False, no_cache: NoCache = False) -> None:
     """Recompute every hash and derived value behind the published numbers, tables and figures."""
     import dataclasses
@@ -69,7 +124,7 @@ def audit(ids: Ids = None, scale: Scale = "laptop", as_json: Json = False, no_ca
 
     found = _audited(_catalogue(scale), ids or [], cached=not no_cache)
     if as_json:
-        states = {id_: target.state for id_, target in found.targets.items() if target.jobs}
+        states = {id_: target.state for id_, target in found.targets.items() if target.known}
         findings = [{**dataclasses.asdict(finding), "concerns": ids} for finding, ids in found.concerned.items()]
         typer.echo(json.dumps({"states": states, "findings": findings, "broken": dict(found.broken)}, indent=1))
     else:
@@ -77,7 +132,7 @@ def audit(ids: Ids = None, scale: Scale = "laptop", as_json: Json = False, no_ca
             typer.echo(f"tampered: {path}: {reason}")
         for finding, concerned in found.concerned.items():
             typer.echo(f"{finding}; concerns {', '.join(concerned)}")
-        run = [target for target in found.targets.values() if target.jobs]
+        run = [target for target in found.targets.values() if target.known]
         counts = {
             state: sum(target.state == state for target in run) for state in ("ok", "missing", "stale", "tampered")
         }
@@ -95,7 +150,8 @@ def show(id_: Annotated[str, typer.Argument(metavar="ID")], scale: Scale = "lapt
     from neumix.audit.explain import describe, show_text
 
     catalogue = _catalogue(scale)
-    description = describe(catalogue, Path("results") / scale, _audited(catalogue, [id_]).targets[id_])
+    target = _audited(catalogue, [id_], compute=False).targets[id_]
+    description = describe(catalogue, Path("results") / scale, target)
     typer.echo(json.dumps(description, indent=1) if as_json else show_text(description))
 
 
@@ -104,7 +160,23 @@ def why(id_: Annotated[str, typer.Argument(metavar="ID")], scale: Scale = "lapto
     """Say why a number is not up to date: the first thing behind it that has changed."""
     from neumix.audit.explain import reason_text
 
-    typer.echo(reason_text(_audited(_catalogue(scale), [id_]).targets[id_]))
+    typer.echo(reason_text(_audited(_catalogue(scale), [id_], compute=False).targets[id_]))
+
+
+@app.command()
+def numbers(scale: Scale = "laptop") -> None:
+    """Fail if a number in a table, a caption, the README or the report comes from no file; change nothing."""
+    from neumix.audit.numbers import unsourced
+    from neumix.audit.rendered import Rendered
+
+    counts = Rendered()
+    found = list(unsourced(Path(), _catalogue(scale), README, SCOREBOARD, counts))
+    for number in found:
+        typer.echo(str(number))
+    looked = f"{counts.computed} tables and comparisons computed again, {counts.hashed} tables and figures by hash"
+    typer.echo(f"{scale}: {looked}; numbers without a source: {len(found) or 'none'}")
+    if found:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -165,18 +237,33 @@ def crate(
     typer.echo(export_crate(Path(), scale, target or Path("results") / scale / "crate", link=link))
 
 
+@export.command()
+def badges(
+    scale: Scale = "laptop",
+    to: Annotated[Path | None, typer.Option(help="folder to write; results/<scale>/badges by default")] = None,
+) -> None:
+    """Write checklists for artifact evaluation (ACM, NeurIPS, ML reproducibility), ticked where a check has passed."""
+    from neumix.audit.badges import export_badges
+
+    folder = to or Path("results") / scale / "badges"
+    outcomes = export_badges(Path(), _catalogue(scale), folder)
+    for name, outcome in outcomes.items():
+        typer.echo(f"[{'x' if outcome.passed else ' '}] {name}: {outcome.detail}")
+    typer.echo(f"{folder}: {sum(outcome.passed for outcome in outcomes.values())} of {len(outcomes)} checks pass")
+
+
 def _catalogue(scale: str, papers: str = "all") -> "Catalogue":
     from neumix import catalogue
 
     return catalogue.load(Path(), catalogue.load_settings({"scale": scale, "papers": papers}), check_modules=False)
 
 
-def _audited(catalogue: "Catalogue", ids: list[str], *, cached: bool = True) -> "Audit":
+def _audited(catalogue: "Catalogue", ids: list[str], *, cached: bool = True, compute: bool = True) -> "Audit":
     from neumix.audit.audit import audit as audit_targets
     from neumix.audit.hashes import Hashes
 
     with Hashes(Path(), cached=cached) as hashes:
-        return audit_targets(Path(), catalogue, hashes, ids)
+        return audit_targets(Path(), catalogue, hashes, ids, compute=compute)
 
 
 @app.command()

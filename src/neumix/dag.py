@@ -1,5 +1,6 @@
 """What the workflow's rules ask of the catalogue: files, code and settings of each job, in plain types."""
 
+import functools
 import importlib
 import os
 from collections.abc import Mapping, Sequence
@@ -37,24 +38,36 @@ __all__ = [
     "selected_records",
     "settings_of",
     "training_code",
+    "training_needs",
     "training_settings",
     "value_records",
     "values",
 ]
 
 
-def open_catalogue(root: Path, config: Mapping[str, Any]) -> Catalogue:
-    """Read the catalogue for the settings in Snakemake's `config`, checked against the code.
+def open_catalogue(root: Path, config: Mapping[str, Any], *, checked: bool = True) -> Catalogue:
+    """Read the catalogue for the settings in Snakemake's `config`.
+
+    Arguments:
+        root: folder of the repository.
+        config: of Snakemake.
+        checked: against the code, which takes seconds.
 
     Raises:
         CatalogueError: one line for each problem.
     """
-    return catalogues.load(root, catalogues.load_settings(config))
+    return catalogues.load(root, catalogues.load_settings(config), check_modules=checked)
 
 
 def code(*modules: str) -> list[str]:
     """Return the source files behind modules."""
-    return [path.as_posix() for path in sources(*modules)]
+    return list(_code(Path.cwd(), frozenset(modules)))
+
+
+@functools.cache
+def _code(folder: Path, modules: frozenset[str]) -> tuple[str, ...]:
+    """Return the files as seen from the working folder, once for all runs of a kind."""
+    return tuple(path.as_posix() for path in sources(*modules))
 
 
 def training_settings(run: Run) -> dict[str, Any]:
@@ -74,6 +87,16 @@ def settings_of(run: Run) -> dict[str, Any]:
 def training_code(run: Run) -> list[str]:
     """Return the source files that decide a run's weights."""
     return code(*_modules_of(run))
+
+
+def training_needs(catalogue: Catalogue, run: Run) -> list[str]:
+    """Return record and arrays of the measures of every run whose arrays a run's training data are made from."""
+    module = importlib.import_module(module_name("data", run.data.name))
+    if not hasattr(module, "needs"):
+        return []
+    names = module.needs(parse(module.Config, dict(run.data.settings), f"{run.id}: data"))
+    files = (_files(catalogue, other.id) for other in _named(catalogue, run, names, "data"))
+    return [path.as_posix() for file in files for path in (file.evaluation, file.arrays)]
 
 
 def evaluation_code(catalogue: Catalogue, run: Run) -> list[str]:
@@ -190,12 +213,16 @@ def report_assets() -> list[str]:
 
 def _needed(catalogue: Catalogue, run: Run) -> list[Run]:
     """Return the runs that a measure's setting `needs` names."""
+    return _named(catalogue, run, run.measure.settings.get("needs", ()), "measure.needs")
+
+
+def _named(catalogue: Catalogue, run: Run, names: Sequence[str], key: str) -> list[Run]:
+    """Return other runs of the same paper that a setting of a run names, `experiment/run`."""
     available = catalogue.papers[run.paper].runs
-    names: Sequence[str] = run.measure.settings.get("needs", ())
     for name in names:
         if name not in available:
             hint = nearest(name, [*available])
-            raise CatalogueError(f"{run.id}: key 'measure.needs': this scale has no run '{name}'{hint}")
+            raise CatalogueError(f"{run.id}: key '{key}': this scale has no run '{name}'{hint}")
     return [available[name] for name in names]
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from neumix.provenance import Recorder
+from neumix.writer import sole_writer
 
 if TYPE_CHECKING:
-    from neumix.run import Run
+    from neumix.data.dataset import Dataset
+    from neumix.run import Run, Training
     from neumix.trained import TrainedRun
 
 __all__ = ["Job", "compare", "evaluate", "fetch", "merge", "render_figure", "render_table", "report", "train"]
@@ -75,7 +77,7 @@ class Job:
 
     @contextlib.contextmanager
     def recorded(self, parameters: Mapping[str, Any] | None = None, seeds: Sequence[int] = ()) -> Iterator[Recorder]:
-        """Log to the job's file, record the job in its output `record`, and end on an error with its message."""
+        """Log to the job's file, be the only one at it, record it in its output `record`, and end on an error."""
         recorder = Recorder(
             kind=self.kind,
             id=self.id,
@@ -88,7 +90,7 @@ class Job:
             seeds=seeds,
             threads=self.threads,
         )
-        with self.logged(), recorder:
+        with self.logged(), sole_writer(self.log.with_suffix(".lock")), recorder:
             yield recorder
 
     @contextlib.contextmanager
@@ -135,19 +137,20 @@ def train(job: Job, device: str) -> None:
 
     from neumix.checkpoint import Checkpointer
     from neumix.closure import closure_hash
-    from neumix.files import atomic_path
+    from neumix.files import atomic_path, sha256
     from neumix.results import write_history
     from neumix.run import Training
     from neumix.settings import parse
-    from neumix.trained import build_model, load_dataset, phases
+    from neumix.trained import build_model, phases
     from neumix.training import fit, resolve_device
 
     run = parse(Training, job.parameters["run"], job.id)
     torch.set_num_threads(job.threads)
     with job.recorded(job.parameters["run"], range(run.seeds)) as recorder:
-        identity = json.dumps([job.parameters["run"], closure_hash(job.inputs["code"])], sort_keys=True)
+        made_from = [sha256(arrays) for arrays in job.inputs["needs"][1::2]]
+        identity = json.dumps([job.parameters["run"], closure_hash(job.inputs["code"]), *made_from], sort_keys=True)
         checkpointer = Checkpointer(job.root / "checkpoints" / run.id, identity)
-        dataset = load_dataset(run, Path("data"))
+        dataset = _training_data(job, run)
         model = build_model(run, dataset)
         trained = fit(
             model, dataset, phases(run), range(run.seeds), checkpointer, name=run.id, device=resolve_device(device)
@@ -157,6 +160,23 @@ def train(job: Job, device: str) -> None:
             safetensors.torch.save_file(dict(trained.weights), temporary)
         write_history(trained.history, job.outputs["history"])
     checkpointer.clear()
+
+
+def _training_data(job: Job, run: "Training") -> "Dataset":
+    """Return the run's data, with what its data module makes of other runs' arrays."""
+    import safetensors.numpy
+
+    from neumix.run import module_name
+    from neumix.trained import data_settings, load_dataset
+
+    dataset = load_dataset(run, Path("data"))
+    if not job.inputs["needs"]:
+        return dataset
+    module, settings = importlib.import_module(module_name("data", run.data.name)), data_settings(run)
+    files = zip(module.needs(settings), job.inputs["needs"][1::2], strict=True)
+    arrays = {name: safetensors.numpy.load_file(file) for name, file in files}
+    extended: Dataset = module.extend(dataset, settings, arrays)
+    return extended
 
 
 def evaluate(job: Job) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Self
 import psutil
 
 from neumix.audit.digest import text_with_digest
+from neumix.cluster import placement
 from neumix.files import sha256, write_text
 from neumix.records import FORMAT
 
@@ -88,6 +89,7 @@ class Recorder:
             "git": git_state(),
             "environment": _environment(),
             "machine": machine(),
+            **_placed(),
             "threads": self.threads,
             "started": self._started.isoformat(),
             "ended": _now().isoformat(),
@@ -101,7 +103,8 @@ class Recorder:
         self.attempts.unlink(missing_ok=True)
 
     def _attempt(self, state: str, error: str | None = None) -> dict[str, Any]:
-        return {"started": self._started.isoformat(), "ended": _now().isoformat(), "state": state, "error": error}
+        times = {"started": self._started.isoformat(), "ended": _now().isoformat()}
+        return {**times, "state": state, "error": error, **_placed()}
 
     def _note(self, state: str, error: str | None = None) -> None:
         attempt = self._attempt(state, error)
@@ -124,6 +127,12 @@ class Recorder:
             notes[note["started"]] = note
         notes.pop(self._started.isoformat(), None)
         return [{**note, "state": "killed"} if note["state"] == "running" else note for note in notes.values()]
+
+
+def _placed() -> dict[str, Any]:
+    """Return where in a cluster this job runs, if it does."""
+    place = placement()
+    return {"placement": place} if place else {}
 
 
 def git_state() -> dict[str, Any]:

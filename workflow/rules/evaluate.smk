@@ -6,7 +6,7 @@ rule evaluate:
         data=lambda wildcards: dag.manifests(CATALOGUE, run_of(wildcards)),
         code=lambda wildcards: dag.evaluation_code(CATALOGUE, run_of(wildcards)),
         history=lambda wildcards: ancient(dag.evaluation_history(CATALOGUE, run_of(wildcards))),
-        needs=lambda wildcards: ancient(dag.evaluation_needs(CATALOGUE, run_of(wildcards))),
+        needs=lambda wildcards: by_record(dag.evaluation_needs(CATALOGUE, run_of(wildcards))),
     output:
         metrics=f"{RESULTS}/runs/{{paper}}/{{experiment}}/{{run}}/metrics.json",
         arrays=f"{RESULTS}/arrays/{{paper}}/{{experiment}}/{{run}}.safetensors",
@@ -19,7 +19,7 @@ rule evaluate:
         "../../environment.yml"
     threads: run_resource("threads")
     resources:
-        mem_mb=run_resource("mem_mb"),
+        mem_mb=memory,
         runtime=run_resource("runtime"),
     params:
         run=lambda wildcards: dag.settings_of(run_of(wildcards)),

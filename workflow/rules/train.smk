@@ -2,6 +2,7 @@ rule train:
     input:
         data=lambda wildcards: dag.manifests(CATALOGUE, run_of(wildcards)),
         code=lambda wildcards: dag.training_code(run_of(wildcards)),
+        needs=lambda wildcards: by_record(dag.training_needs(CATALOGUE, run_of(wildcards))),
     output:
         weights=f"{RESULTS}/weights/{{paper}}/{{experiment}}/{{run}}.safetensors",
         history=f"{RESULTS}/runs/{{paper}}/{{experiment}}/{{run}}/history.csv",
@@ -14,9 +15,10 @@ rule train:
         "../../environment.yml"
     threads: run_resource("threads")
     resources:
-        mem_mb=run_resource("mem_mb"),
+        mem_mb=memory,
         runtime=run_resource("runtime"),
         gpu=run_resource("gpu"),
+        gpu_model=gpu_model,
     params:
         run=lambda wildcards: dag.training_settings(run_of(wildcards)),
     message:

@@ -119,10 +119,15 @@ class Chain:
             self._collect(above, found, None)
         found[job.path] = job
 
+    def last_records(self, id_: str) -> list[str]:
+        """Return where the last record behind a table or figure, or else a published value, may lie."""
+        items = [f"results/{self.scale}/{folder}/{id_}.json" for folder in ("tables", "figures")]
+        compared = f"results/{self.scale}/comparison/{id_.partition('.')[0]}.json"
+        return [compared] if id_.count(".") > 1 else items
+
     def of_value(self, id_: str) -> list[JobRecord]:
         """Return the jobs behind the comparison of a published value; none if it was not run."""
-        paper = id_.partition(".")[0]
-        comparison = self.jobs.get(f"results/{self.scale}/comparison/{paper}.json")
+        comparison = self.jobs.get(f"results/{self.scale}/comparison/{id_.partition('.')[0]}.json")
         value = comparison.parameters.get("values", {}).get(id_) if comparison is not None else None
         return self.upstream(comparison, only=value["run"]) if comparison is not None and value else []
 

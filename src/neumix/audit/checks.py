@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from neumix import dag
@@ -16,8 +16,6 @@ from neumix.catalogue import Catalogue
 from neumix.run import Run
 
 __all__ = ["Checks", "differences"]
-
-_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 _UNTRACKED = ("weights", "arrays")  # folders below results/<scale> that DVC keeps and git does not
 
@@ -57,6 +55,25 @@ class Checks:
         if digest.check(self.chain.root / job.path) == "wrong":
             detail = "its text is not the one that its digest was made from; restore it, or run the job again"
             yield Finding("tampered", "record", job.name, job.path, detail)
+        place = self._place(job)
+        if job.path != place:
+            yield Finding("tampered", "record", job.name, job.path, f"it belongs to {place}; run the job again")
+        for file in job.outputs:
+            if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
+                detail = f"it names {file}, which no job may write; run the job again"
+                yield Finding("tampered", "record", job.name, job.path, detail)
+
+    def _place(self, job: JobRecord) -> str:
+        """Return where the record of a job of this kind and id lies."""
+        places = {
+            "train": f"runs/{job.id}/run",
+            "evaluate": f"runs/{job.id}/evaluation",
+            "compare": f"comparison/{job.id}",
+            "merge": "comparison",
+            "render_table": f"tables/{job.id}",
+            "render_figure": f"figures/{job.id}",
+        }
+        return f"results/{self.chain.scale}/{places[job.kind]}.json" if job.kind in places else job.path
 
     def _data(self, job: JobRecord) -> Iterator[Finding]:
         for manifest, expected in job.inputs("data").items():
@@ -128,7 +145,9 @@ class Checks:
     def _inputs(self, job: JobRecord) -> Iterator[Finding]:
         known = {*job.inputs("data"), *job.inputs("code")}
         for file, expected in job.inputs().items():
-            if file not in known:
+            if file in self.chain.broken:
+                yield Finding("tampered", "record", job.name, file, self.chain.broken[file])
+            elif file not in known:
                 yield from self._compared(job, _cause(file), file, expected)
 
     def _compared(self, job: JobRecord, cause: Any, file: str, expected: str) -> Iterator[Finding]:

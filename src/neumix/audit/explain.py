@@ -1,18 +1,24 @@
 """What stands behind a number, for a reader and for programs."""
 
+import csv
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from neumix.audit.audit import Target
 from neumix.audit.chain import JobRecord
 from neumix.catalogue import Catalogue
-from neumix.comparison import read_comparison
 
 __all__ = ["describe", "reason_text", "show_text"]
 
 _SHOWN = ("where", "metric", "budget", "dataset", "deviations")
+_NEEDED = ("published", "unit", "verdict")
+_NUMBERS: Mapping[str, Callable[[str], int | float]] = {
+    "n": int,
+    **dict.fromkeys(("mean", "std", "ci_low", "ci_high", "margin"), float),
+}
+"""Columns of a comparison that are no text; `neumix.comparison` takes long to load, and a reader waits for this."""
 
 
 def describe(catalogue: Catalogue, results: Path, target: Target) -> dict[str, Any]:
@@ -27,7 +33,7 @@ def describe(catalogue: Catalogue, results: Path, target: Target) -> dict[str, A
         "id": target.id,
         "scale": catalogue.settings.scale,
         "value": _value(results, target.id),
-        "state": target.state if target.jobs else "not run",
+        "state": target.state if target.known else "not run",
         "findings": [dataclasses.asdict(finding) for finding in target.findings],
         "chain": [_job(catalogue, job) for job in target.jobs],
     }
@@ -38,12 +44,17 @@ def _value(results: Path, id_: str) -> dict[str, Any] | None:
     path = results / "comparison.csv"
     if not path.exists():
         return None
-    frame = read_comparison(path)
-    rows = frame[frame["id"] == id_]
-    if rows.empty:
+    with path.open(encoding="utf-8", newline="") as stream:
+        row = next((row for row in csv.DictReader(stream) if row.get("id") == id_), None)
+    if row is None:
         return None
-    row = rows.iloc[0].to_dict()
-    return {str(key): value for key, value in row.items() if value != "" and value == value}  # noqa: PLR0124 (NaN)
+    absent = [name for name in _NEEDED if row.get(name) is None]
+    if absent:
+        raise ValueError(f"{path}: {id_}: no cell for {', '.join(absent)}; run the pipeline again")
+    try:
+        return {name: _NUMBERS.get(name, str)(cell) for name, cell in row.items() if name and cell}
+    except ValueError as error:
+        raise ValueError(f"{path}: {id_}: not a number: {error}; run the pipeline again") from None
 
 
 def _job(catalogue: Catalogue, job: JobRecord) -> dict[str, Any]:
@@ -57,7 +68,11 @@ def _job(catalogue: Catalogue, job: JobRecord) -> dict[str, Any]:
         "started": content.get("started"),
         "ended": content.get("ended"),
         "wall_seconds": content.get("wall_seconds"),
+        "peak_memory_mb": content.get("peak_memory_mb"),
+        "resumes": content.get("resumes"),
+        "threads": content.get("threads"),
         "machine": content.get("machine"),
+        "placement": content.get("placement"),
         "environment": content.get("environment"),
         "seeds": content.get("seeds"),
         "parameters": job.parameters,
@@ -86,15 +101,13 @@ def show_text(description: Mapping[str, Any]) -> str:
     if value:
         measured = f"{value['mean']:.6g} (n = {value['n']})" if "mean" in value else "not measured"
         lines.append(
-            f"  published {value['published']} {value['unit']}, measured {measured}, verdict {value['verdict']}"
+            f"  published {value['published']} {value.get('unit', '')}, measured {measured}, verdict {value['verdict']}"
         )
-        lines += [
-            f"  {key}: {value[key]}" for key in ("where", "metric", "budget", "dataset", "deviations") if key in value
-        ]
+        lines += [f"  {key}: {value[key]}" for key in _SHOWN if key in value]
     for job in reversed(description["chain"]):
         lines += _job_lines(job)
-    lines += [f"! {finding['state']}: {finding['file']}: {finding['detail']}" for finding in description["findings"]]
-    return "\n".join(lines)
+    found = [f"! {finding['state']}: {finding['file']}: {finding['detail']}" for finding in description["findings"]]
+    return "\n".join([*lines, *dict.fromkeys(found)])
 
 
 def _job_lines(job: Mapping[str, Any]) -> list[str]:
@@ -107,6 +120,9 @@ def _job_lines(job: Mapping[str, Any]) -> list[str]:
         f"   {machine.get('cpu')}, {machine.get('gpu') or 'no GPU'}, {machine.get('os')}",
         f"   code: {len(job['code'])} files",
     ]
+    place = job["placement"]
+    if place:
+        lines.append(f"   {place['scheduler']} job {place['job']} on {place['node']}, partition {place['partition']}")
     lines += [f"   wrote {file}  sha256 {digest[:12]}" for file, digest in job["outputs"].items()]
     for manifest, source in job["data"].items():
         lines.append(f"   data {manifest}  sha256 {source['sha256'][:12]}  {source.get('licence', '')}".rstrip())
@@ -119,7 +135,7 @@ def _job_lines(job: Mapping[str, Any]) -> list[str]:
 
 def reason_text(target: Target) -> str:
     """Return why a target is not as its records say: the first cause in the order of the chain."""
-    if not target.jobs:
+    if not target.known:
         return f"{target.id}: was not run at this scale"
     if not target.findings:
         return f"{target.id}: nothing behind it has changed"

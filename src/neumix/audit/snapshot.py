@@ -14,7 +14,7 @@ from neumix.files import write_text
 from neumix.records import read_record
 from neumix.results import RunFiles, read_metrics
 
-__all__ = ["restore", "snapshot"]
+__all__ = ["note_means", "restore", "snapshot"]
 
 _TRACKED = """\
 # Weights and arrays, one archive for each run, so that DVC names the run that something is wrong with. Written by
@@ -53,8 +53,7 @@ def snapshot(root: Path, scale: str) -> list[Path]:
         if path not in archives:  # of a run that is gone, or what a kill left behind
             path.unlink()
     _write_changed(runs[0].root / "weights.dvc", _TRACKED + "".join(map(_entry, sorted(archives))))
-    _write_changed(runs[0].root / "metrics.json", json.dumps(_means(runs), indent=1) + "\n")
-    _write_changed(runs[0].root / "dvc.yaml", _METRICS)
+    _note_means(runs)
     _commit(root, runs[0].root / "weights.dvc")
     return written
 
@@ -133,6 +132,25 @@ def _entry(archive: Path) -> str:
         md5 = hashlib.file_digest(stream, "md5").hexdigest()
     size, path = archive.stat().st_size, f"{archive.parent.name}/{archive.name}"
     return f"- md5: {md5}\n  size: {size}\n  hash: md5\n  path: {path}\n"
+
+
+def note_means(root: Path, scale: str) -> None:
+    """Write the mean of every metric of every run where `dvc metrics show` and `dvc metrics diff` find it.
+
+    Arguments:
+        root: folder of the repository.
+        scale: of the results.
+
+    Raises:
+        FileNotFoundError: there are no runs.
+        ValueError: a run's metrics cannot be read.
+    """
+    _note_means(_runs(root, scale))
+
+
+def _note_means(runs: Sequence[RunFiles]) -> None:
+    _write_changed(runs[0].root / "metrics.json", json.dumps(_means(runs), indent=1) + "\n")
+    _write_changed(runs[0].root / "dvc.yaml", _METRICS)
 
 
 def _means(runs: Sequence[RunFiles]) -> dict[str, Any]:

@@ -3,20 +3,25 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
-from neumix.report import items, records, scoreboard
+from neumix.files import sha256
+from neumix.report import chains, items, records, scoreboard
 from neumix.report.inputs import DeviationInput, PaperInput, ReportInputs
 
-__all__ = ["build"]
+__all__ = ["SUMS", "build"]
 
 HERE = Path(__file__).parent
-CONTENT = {"index.html", "assets", "figures", "tables", "records"}
+SUMS = "SHA256SUMS"
+"""Name of the file with the hash of every other one of a report; `sha256sum --check` reads it."""
+FOLDERS = ("assets", "figures", "records", "show", "tables")
+CONTENT = {"index.html", SUMS, *FOLDERS}
 
 SCALES = {
     "smoke": "A check of the pipeline in minutes: small data sets stand in for the papers' own and the training is "
@@ -39,7 +44,7 @@ def build(inputs: ReportInputs, out: Path) -> None:
         ValueError: `out` is no place for a report, or `inputs` contradicts itself.
     """
     with _replacing(out) as folder:
-        for name in sorted(CONTENT - {"index.html"}):
+        for name in FOLDERS:
             (folder / name).mkdir()
         for asset in sorted((HERE / "static").iterdir()):
             shutil.copyfile(asset, folder / "assets" / asset.name)
@@ -47,8 +52,19 @@ def build(inputs: ReportInputs, out: Path) -> None:
         for run in inputs.runs:
             target = folder / "records" / f"{context['runs'][run.id].name}.json"
             target.write_text(json.dumps(run.record, indent=1, default=str) + "\n", encoding="utf-8")
-        page = _environment().get_template("index.html.j2").render(context)
+        environment = _environment()
+        page = environment.get_template("index.html.j2").render(context)
         (folder / "index.html").write_text(page, encoding="utf-8")
+        for chain, text in _chain_pages(environment, context):
+            (folder / chain.file).write_text(text, encoding="utf-8")
+        _sum_up(folder)
+
+
+def _sum_up(folder: Path) -> None:
+    """Write the hash of every file of a report."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    lines = [f"{sha256(folder / name)}  {name}\n" for name in names]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
 @contextmanager
@@ -109,7 +125,22 @@ def _context(inputs: ReportInputs, folder: Path) -> dict[str, Any]:
         "budgets": scoreboard.BUDGETS,
         "deviations": _deviations(inputs.papers),
         "number_ids": {row.id for row in rows},
+        "chains": chains.chains(inputs.chains, runs, (row.id for row in rows)),
     }
+
+
+def _chain_pages(environment: jinja2.Environment, context: Mapping[str, Any]) -> Iterator[tuple[chains.ChainView, str]]:
+    """Yield the page of each number, table and figure; a job that stands behind many is rendered once."""
+    titles = {item.id: f"{item.label}: {item.title}" for paper in context["inputs"].papers for item in paper.items}
+    page, part = (environment.get_template(f"{name}.html.j2") for name in ("show", "_job"))
+    macros = environment.get_template("_macros.html.j2").make_module(dict(context))
+    shown: dict[str, Markup] = {}
+    for chain in context["chains"].values():
+        for job in chain.jobs:
+            if job.record not in shown:
+                shown[job.record] = Markup(part.render(job=job, m=macros))
+        jobs = [shown[job.record] for job in chain.jobs]
+        yield chain, page.render({**context, "chain": chain, "jobs": jobs, "title": titles.get(chain.id, "")})
 
 
 def _paper(

@@ -1,11 +1,15 @@
 """Collects what the report shows from the catalogue and the results on disk."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 import neumix
 from neumix import catalogue as catalogues
+from neumix.audit.audit import audit, targets_of
+from neumix.audit.explain import describe
+from neumix.audit.hashes import Hashes
 from neumix.catalogue import Catalogue, Item, Paper
 from neumix.comparison import read_comparison
 from neumix.provenance import git_state
@@ -29,11 +33,21 @@ def build_report(root: Path, scale: str) -> None:
         FileNotFoundError: there is no comparison yet; run the pipeline first.
     """
     catalogue = catalogues.load(root, catalogues.load_settings({"scale": scale}), check_modules=False)
-    build(collect(root, catalogue), root / "results" / scale / "report")
+    with Hashes(root) as hashes:
+        build(collect(root, catalogue, hashes), root / "results" / scale / "report")
 
 
-def collect(root: Path, catalogue: Catalogue) -> ReportInputs:
-    """Return everything that the report shows."""
+def collect(root: Path, catalogue: Catalogue, hashes: Hashes) -> ReportInputs:
+    """Return everything that the report shows.
+
+    Arguments:
+        root: folder of the repository.
+        catalogue: for the scale.
+        hashes: of files, to compare with those in records.
+
+    Raises:
+        FileNotFoundError: there is no comparison yet.
+    """
     results = root / "results" / catalogue.settings.scale
     comparison = results / "comparison.csv"
     if not comparison.exists():
@@ -52,7 +66,15 @@ def collect(root: Path, catalogue: Catalogue) -> ReportInputs:
             for run in paper.runs.values()
             if RunFiles(results, run.id).record.exists()
         ),
+        chains=_chains(root, catalogue, hashes),
     )
+
+
+def _chains(root: Path, catalogue: Catalogue, hashes: Hashes) -> dict[str, dict[str, Any]]:
+    """Return what `neumix show` says of every published number, table and figure."""
+    found = audit(root, catalogue, hashes, compute=False)
+    results = root / "results" / catalogue.settings.scale
+    return {id_: describe(catalogue, results, found.targets[id_]) for id_ in targets_of(catalogue)}
 
 
 def _paper(results: Path, catalogue: Catalogue, paper: Paper) -> PaperInput:

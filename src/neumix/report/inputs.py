@@ -105,6 +105,8 @@ class ReportInputs:
         comparison: one row per published number, with the columns of `neumix.comparison.COLUMNS`.
         papers: papers in the order in which they are shown.
         runs: runs that the comparison and the items refer to.
+        chains: what stands behind each published number and each item that has a page of its own, by id; see
+            `neumix.audit.explain.describe`.
     """
 
     scale: str
@@ -113,3 +115,4 @@ class ReportInputs:
     comparison: pd.DataFrame
     papers: tuple[PaperInput, ...]
     runs: tuple[RunInput, ...] = ()
+    chains: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -12,9 +12,10 @@ from neumix.report.charts import Panel, learning_curves
 from neumix.report.formatting import NOTHING, duration, finite, number, seed_list, words
 from neumix.report.inputs import RunInput
 
-__all__ = ["RunView", "safe_name", "views"]
+__all__ = ["Pairs", "RunView", "attempts", "facts", "flat", "hashes", "safe_name", "views"]
 
 Pairs = tuple[tuple[str, str], ...]
+"""What is said, and what of it."""
 
 
 @dataclass(frozen=True)
@@ -87,22 +88,23 @@ def _view(run: RunInput) -> RunView:
         name=safe_name(run.id, "run"),
         paper=run.id.partition("/")[0],
         state=_text(record.get("state")),
-        facts=_facts(record),
+        facts=facts(record),
         seconds=duration(record.get("wall_seconds")),
         seeds=seed_list(seeds),
-        parameters=tuple(_flatten(parameters)),
-        data=_hashes(inputs.get("data")),
-        upstream=_hashes(inputs.get("upstream")),
-        code=_hashes(inputs.get("code")),
-        outputs=_hashes(record.get("outputs")),
+        parameters=tuple(flat(parameters)),
+        data=hashes(inputs.get("data")),
+        upstream=hashes(inputs.get("upstream")),
+        code=hashes(inputs.get("code")),
+        outputs=hashes(record.get("outputs")),
         metrics=tuple(_metric(name, values) for name, values in run.metrics.items()),
-        attempts=tuple(_attempt(attempt) for attempt in record.get("attempts") or ()),
+        attempts=attempts(record),
         panels=learning_curves(run.history),
         scale=_text(record.get("scale")),
     )
 
 
-def _facts(record: Mapping[str, Any]) -> Pairs:
+def facts(record: Mapping[str, Any]) -> Pairs:
+    """Return who ran what, where and when; a dash where the record does not tell."""
     git, machine = _mapping(record, "git"), _mapping(record, "machine")
     environment = _mapping(record, "environment")
     commit = _text(git.get("commit")) + (" (with uncommitted changes)" if git.get("dirty") else "")
@@ -118,6 +120,7 @@ def _facts(record: Mapping[str, Any]) -> Pairs:
         ("Commit", commit),
         ("Seeds", seed_list(list(record.get("seeds") or []))),
         ("Machine", ", ".join(part for part in hardware if part)),
+        *_placement(_mapping(record, "placement")),
         ("Threads", _text(record.get("threads"))),
         ("Time", duration(record.get("wall_seconds"))),
         ("Peak memory", _megabytes(record.get("peak_memory_mb"))),
@@ -127,6 +130,15 @@ def _facts(record: Mapping[str, Any]) -> Pairs:
         ("Python", _text(environment.get("python"))),
         ("Lock file", _text(environment.get("lock_sha256"))),
     )
+
+
+def _placement(place: Mapping[str, Any]) -> Pairs:
+    """Return which job of a cluster it was, if it was one."""
+    if not place:
+        return ()
+    told = (place.get(name) for name in ("scheduler", "job", "node", "partition"))
+    scheduler, job, node, partition = (_text(value) for value in told)
+    return (("Cluster job", f"{scheduler} job {job} on {node}, partition {partition}"),)
 
 
 def _mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -150,16 +162,18 @@ def _megabytes(value: object) -> str:
     return NOTHING if size is None else f"{number(size, 0)} MB"
 
 
-def _hashes(value: object) -> Pairs:
+def hashes(value: object) -> Pairs:
+    """Return files and their hashes."""
     if not isinstance(value, Mapping):
         return ()
     return tuple((str(path), _text(digest)) for path, digest in value.items())
 
 
-def _flatten(parameters: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+def flat(parameters: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Yield nested settings as `a.b.c` and text."""
     for key, value in parameters.items():
         if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
 
@@ -179,5 +193,9 @@ def _metric(name: str, values: object) -> tuple[str, str, str]:
     return words(name), f"{array.mean():.5g}{spread}", ", ".join(f"{value:.5g}" for value in array)
 
 
-def _attempt(attempt: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    return tuple(_text(attempt.get(key)) for key in ("started", "ended", "state", "error"))  # type: ignore[return-value]
+def attempts(record: Mapping[str, Any]) -> tuple[tuple[str, str, str, str], ...]:
+    """Return start, end, state and error of each attempt."""
+    return tuple(
+        (_text(one.get("started")), _text(one.get("ended")), _text(one.get("state")), _text(one.get("error")))
+        for one in record.get("attempts") or ()
+    )

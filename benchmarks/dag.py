@@ -1,0 +1,92 @@
+"""Time and memory of a dry run over many runs, and how many jobs a cluster would get."""
+
+import argparse
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).parents[1]
+PARTS = ("Snakefile", "profiles", "workflow", "config", "src", "requirements.lock", "environment.yml")
+PAPER, EXPERIMENT = "inclass", "two_gaussians"
+LOCAL = ("all", "fetch", "compare", "merge", "render_table", "render_figure", "report")
+"""Rules that run where Snakemake does."""
+
+
+def copy_with_runs(folder: Path, runs: int) -> None:
+    """Copy the pipeline with one experiment of many runs, each a training and a measure, and a table of the first."""
+    for name in PARTS:
+        source = REPOSITORY / name
+        if source.is_dir() and not source.is_symlink():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, folder / name, follow_symlinks=False)
+    for path in (folder / "config" / "papers").iterdir():
+        content = json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        _reduce(content, runs if path.stem == PAPER else 0)
+        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def _reduce(paper: dict[str, Any], runs: int) -> None:
+    for key in ("items", "values"):
+        paper.pop(key, None)
+    experiments = paper.pop("experiments", {})
+    if runs:
+        chosen = experiments[EXPERIMENT]
+        chosen["runs"] = {f"r{index}": {} for index in range(runs)}
+        chosen["scales"] = {"smoke": {"budget": "reduced"}}
+        paper["experiments"] = {EXPERIMENT: chosen}
+
+
+def dry_run(folder: Path, arguments: Sequence[str]) -> tuple[float, float, float, str]:
+    """Return seconds, seconds of a processor, peak memory in MB and what was printed."""
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(folder / "src")}
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - started
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, processor, used.ru_maxrss / 1024, done.stdout + done.stderr
+
+
+def cluster_jobs(printed: str, together: int) -> int:
+    """Return the number of jobs that a cluster gets if measures go `together` at a time."""
+    counts = {name: int(number) for name, number in re.findall(r"^(\w+) +(\d+)$", printed, re.MULTILINE)}
+    assert counts.pop("total") == sum(counts.values())
+    remote = {name: number for name, number in counts.items() if name not in LOCAL}
+    measures = remote.pop("evaluate")
+    return sum(remote.values()) - (-measures // together)
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=int, nargs="*", default=[100, 1000, 10000])
+    parser.add_argument("--together", type=int, default=20, help="measures in one job of the cluster")
+    chosen = parser.parse_args()
+    heads = ("runs", "dry run", "of a processor", "peak memory", "cluster jobs", f"{chosen.together} measures in one")
+    print(f"| {' | '.join(heads)} |\n|{'---:|' * len(heads)}")
+    for runs in chosen.runs:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "pipeline"
+            folder.mkdir()
+            copy_with_runs(folder, runs)
+            seconds, processor, megabytes, printed = dry_run(folder, ["--profile", "workflow/profiles/slurm"])
+        single, grouped = (cluster_jobs(printed, together) for together in (1, chosen.together))
+        times = (f"{seconds:.1f} s", f"{processor:.1f} s")
+        print("|", " | ".join((str(runs), *times, f"{megabytes:.0f} MB", str(single), str(grouped))), "|", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The smoke pipeline of a paper on a real Slurm: the bits of this machine, and records that say where."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster_run import ClusterRun
+from private_slurm import Slurm
+from workflow_copy import Pipeline, copy_pipeline
+
+from neumix.records import read_record
+
+PAPER, ON_GPUS = "cwm", "image_density"
+TIMED = re.compile(r"arrays/cwm/gradients/\w+\.safetensors|(tables/cwm\.table|figures/cwm\.fig)_gradients\.\w+")
+"""What holds or shows the seconds that each gradient took, which differ between any two evaluations."""
+
+LIMIT = 2400  # seconds, for a machine that others use as well
+FOLDERS = ("weights", "arrays", "runs", "tables", "figures", "comparison")
+
+
+def ask_for_gpus(paper: dict[str, Any]) -> None:
+    paper["experiments"][ON_GPUS]["scales"]["smoke"]["settings"]["resources"] = {"gpu": 1}
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    pipeline = copy_pipeline(tmp_path_factory.mktemp("local") / "pipeline")
+    process = pipeline.start("--config", f"papers={PAPER}")
+    output = process.communicate(timeout=LIMIT)[0]
+    assert process.returncode == 0, output
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def remote(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    pipeline = copy_pipeline(tmp_path_factory.mktemp("remote") / "pipeline")
+    pipeline.edit(ask_for_gpus, f"config/papers/{PAPER}.yaml")
+    run = ClusterRun(slurm, pipeline, pipeline)
+    run.end(run.start_all("--jobs", "3", "--config", f"papers={PAPER}"), seconds=LIMIT)
+    return pipeline
+
+
+@pytest.mark.timeout(LIMIT)
+def test_a_paper_has_the_same_bits_on_the_cluster(local: Pipeline, remote: Pipeline) -> None:
+    here, there = local.numbers(*FOLDERS), remote.numbers(*FOLDERS)
+    assert {name.partition("/")[0] for name in here} == set(FOLDERS)
+    assert set(here) == set(there)
+    different = {name for name in here if here[name] != there[name]}
+    assert {name for name in different if not TIMED.fullmatch(name)} == set()
+
+
+@pytest.mark.timeout(LIMIT)
+def test_every_record_says_where_it_was_made(slurm: Slurm, remote: Pipeline) -> None:
+    """Only trainings that ask for a GPU are where GPUs are; what takes seconds is not sent away at all."""
+    seen: dict[tuple[str, str], set[str]] = {}
+    for path in (remote.results / "runs" / PAPER).rglob("*.json"):
+        if path.name != "metrics.json":
+            record = read_record(path)
+            placement = record["placement"]
+            assert (placement["scheduler"], placement["node"]) == ("slurm", slurm.node)
+            assert slurm.field(placement["job"], "JobState") == "COMPLETED"
+            kind = "gpu" if ON_GPUS in Path(record["id"]).parts else "cpu"
+            seen.setdefault((record["kind"], kind), set()).add(placement["partition"])
+    assert seen == {
+        ("train", "gpu"): {"gpu"},
+        ("train", "cpu"): {"cpu"},
+        ("evaluate", "gpu"): {"cpu"},
+        ("evaluate", "cpu"): {"cpu"},
+    }
+    for path in (remote.results / "tables").glob("*.json"):
+        assert "placement" not in read_record(path)
