@@ -32,6 +32,7 @@ ITEMS = {
 }
 KINDS = list({(run.paper, run.data.name, run.model.name): run for run in RUNS.values()}.values())
 
+OWN_NETWORKS = ("toy_grid", "mfa", "genmm", "cnf", "cpmm", "einet")  # without a network, or with one of their own
 Package = Callable[[dict[str, str]], None]
 
 
@@ -239,7 +240,7 @@ def test_what_decides_weights_and_only_that(run: Run) -> None:
         "trained",
         "models.base",
     }
-    assert ("nn" in code) == (run.model.name not in ("toy_grid", "genmm"))  # no network, and networks of its own
+    assert ("nn" in code) == (run.model.name not in OWN_NETWORKS)
     assert code >= {f"data.{run.data.name}", f"models.{run.model.name}"}
     forbidden = {"rendering", "report", "papers", "comparison", "published", "catalogue", "dag", "jobs", "provenance"}
     assert not parts_of(code) & (forbidden | {"results", "closure", "metrics", "cli", "scoreboard", "audit"})
@@ -283,7 +284,11 @@ def test_what_decides_a_table_or_figure_and_only_that(item: str, kind: str) -> N
 
 @pytest.mark.parametrize("root", ["neumix.comparison", "neumix.report.collect"])
 def test_verdicts_and_report_do_not_depend_on_models(root: str) -> None:
-    assert not parts_of(modules(dag.code(root))) & {"models", "training", "trained", "papers", "metrics", "dag", "jobs"}
+    assert not parts_of(modules(dag.code(root))) & {"models", "training", "trained", "papers", "metrics", "jobs"}
+
+
+def test_verdicts_do_not_depend_on_the_workflow() -> None:
+    assert not parts_of(modules(dag.code("neumix.comparison"))) & {"dag", "audit", "report"}
 
 
 def test_a_network_that_a_measure_needs_is_in_its_closure() -> None:

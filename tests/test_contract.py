@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pydantic
 import pytest
 import torch
@@ -175,8 +176,19 @@ def two_seeds(run: Run, datasets: dict[str, Dataset]) -> tuple[Run, Dataset]:
     two = dataclasses.replace(run, seeds=2)
     key = repr(data_settings(run))
     if key not in datasets:
-        datasets[key] = load_dataset(two, Path("data"))
+        datasets[key] = training_data(two)
     return two, datasets[key]
+
+
+def training_data(run: Run) -> Dataset:
+    """Return a run's data; of the arrays of other runs that they are made from, each space is made up as the data."""
+    dataset, module, settings = load_dataset(run, Path("data")), DATASETS[run.data.name], data_settings(run)
+    if not hasattr(module, "needs"):
+        return dataset
+    x = dataset["train"]["x"].values
+    arrays = {name: {"spaces": np.stack([x, x], 1)} for name in module.needs(settings)}
+    extended: Dataset = module.extend(dataset, settings, arrays)
+    return extended
 
 
 def begin(model: BatchedModel, run: Run, dataset: Dataset, seeds: range) -> Iterator[tuple[Phase, DeviceSplit]]:
@@ -232,7 +244,7 @@ def of_first_seed(model: BatchedModel) -> Iterator[tuple[str, torch.Tensor]]:
 def test_a_seed_does_not_depend_on_the_seeds_trained_beside_it(run: Run, datasets: dict[str, Dataset]) -> None:
     two, together = two_seeds(run, datasets)
     one = dataclasses.replace(run, seeds=1)
-    alone = load_dataset(one, Path("data"))
+    alone = training_data(one)
     both, single = build_model(two, together), build_model(one, alone)
     pairs = zip(begin(both, two, together, range(2)), begin(single, one, alone, range(1)), strict=True)
     for (phase, points), (_, own_points) in pairs:

@@ -158,3 +158,42 @@ def test_seeds_do_not_mix() -> None:
         *(part[1:] for part in (model.log_weights, model.means, model.factors, model.log_variances))
     )
     torch.testing.assert_close(em_step(model, x)[0].factors[1:], em_step(alone, x[1:])[0].factors)
+
+
+def test_without_columns_the_covariance_is_the_diagonal() -> None:
+    model, x = mixtures(rank=1), points(6)
+    bare = FactorAnalyzers(model.log_weights, model.means, model.factors[..., :0], model.log_variances)
+    null = FactorAnalyzers(model.log_weights, model.means, 0 * model.factors, model.log_variances)
+    torch.testing.assert_close(bare.log_prob(x), null.log_prob(x))
+    known, wanted = torch.tensor([0, 2]), torch.tensor([1, 3, 4])
+    torch.testing.assert_close(
+        bare.conditional(known, x[..., known], wanted).mean(), null.conditional(known, x[..., known], wanted).mean()
+    )
+    (step, score), (other, same) = em_step(bare, x), em_step(null, x)
+    assert step.factors.shape == bare.factors.shape
+    torch.testing.assert_close((score, step.means, step.log_variances), (same, other.means, other.log_variances))
+
+
+@pytest.mark.parametrize(
+    ("part", "bad"),
+    [
+        *((part, torch.nan) for part in ("log_weights", "means", "factors", "log_variances")),
+        ("means", torch.inf),
+        ("factors", torch.inf),
+        ("log_variances", -torch.inf),
+    ],
+)
+def test_numbers_that_are_not_finite_go_through_in_their_seed_alone(part: str, bad: float) -> None:
+    model, x = mixtures(), points(6)
+    broken = {name: values.clone() for name, values in vars(model).items()}
+    broken[part][0, 1] = bad
+    found = FactorAnalyzers(**broken).log_prob(x)
+    assert not torch.isfinite(found[0]).any()
+    torch.testing.assert_close(found[1], model.log_prob(x)[1])
+
+
+def test_a_matrix_that_rounding_made_indefinite_gives_nan() -> None:
+    model = mixtures(1, 1, 3, 2)
+    factors = 1e4 * torch.ones(1, 1, 3, 2)  # its columns are equal, and 1 is lost beside their squares
+    single = FactorAnalyzers(model.log_weights.float(), model.means.float(), factors, model.log_variances.float())
+    assert torch.isnan(single.log_prob(points(2, 3, 1).float())).all()

@@ -54,14 +54,16 @@ class FactorAnalyzers:
         scaled = self.factors.mT * precision[:, :, None]  # (S, K, R, M)
         rank = self.factors.shape[3]
         inner = scaled @ self.factors + torch.eye(rank, dtype=scaled.dtype, device=scaled.device)
-        cholesky = torch.linalg.cholesky(inner)
+        found, failed = torch.linalg.cholesky_ex(inner)
+        # Numbers that are not finite go through as NaN, so that who trains can say when it happened.
+        cholesky = torch.where(failed[..., None, None] == 0, found, torch.nan)
         return cholesky, torch.linalg.solve_triangular(cholesky, scaled, upper=False)
 
     def _project(self, x: Tensor, means: Tensor, rows: Tensor) -> Tensor:
         """Return rows (S, K, R, M) times x - mean, (S, N, K, R)."""
         seeds, components, rank, _ = rows.shape
         offset = (rows @ means[..., None])[..., 0]  # (S, K, R)
-        return (x @ rows.flatten(1, 2).mT).view(seeds, -1, components, rank) - offset[:, None]
+        return (x @ rows.flatten(1, 2).mT).view(seeds, x.shape[1], components, rank) - offset[:, None]
 
     def log_joint(self, x: Tensor) -> Tensor:
         """Return log pi_k + log N_k at points (S, N, M), (S, N, K)."""
@@ -162,7 +164,7 @@ def em_step(mixtures: FactorAnalyzers, x: Tensor, floor: float = 1e-6) -> tuple[
     cholesky, whitened = mixtures._whitened(precision)
     rows = torch.linalg.solve_triangular(cholesky.mT, whitened, upper=True)  # L^-1 A' D^-1
     latent = mixtures._project(x, mixtures.means, rows)  # E[z | x, k], (S, N, K, R)
-    ones = torch.ones_like(latent[..., :1])
+    ones = latent.new_ones(*latent.shape[:3], 1)
     latent = torch.cat([latent, ones], 3)  # with a constant, for the mean
     weighted = gamma[..., None] * latent  # (S, N, K, R + 1)
     second = torch.einsum("snkr,snkq->skrq", weighted, latent)
