@@ -1,8 +1,9 @@
 """Runs Snakemake and writes down what its log events say of jobs, one JSON object a line; `neumix plan` starts it."""
 
-# Snakemake prints jobs for readers, and nothing promises that the text stays. Its objects for a workflow and its jobs are
-# internal. Log events are what it offers to programs: `snakemake_interface_logger_plugins` names them, and every logger
-# plugin depends on their fields. The command line decides the rest, so that a plan is of what the same command would run.
+# Snakemake prints jobs for readers, and nothing promises that the text stays. Its objects for a workflow and
+# its jobs are internal. Log events are what it offers to programs: `snakemake_interface_logger_plugins` names
+# them, and every logger plugin depends on their fields. The command line decides the rest, so that a plan is of
+# what the same command would run.
 
 import json
 import logging
