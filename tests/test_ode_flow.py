@@ -122,7 +122,7 @@ class TestSteps:
     @pytest.mark.parametrize("times", [(1.0, 0.0), (0.0, 0.35, 0.65, 1.0), (0.2, 0.9)], ids=str)
     def test_errors_fall_with_the_fourth_power(self, times):
         flow, x = curved().requires_grad_(False), normal(2, 20, 2)
-        exact, coarse, fine = (flow.path(x, times, solver, basis(x)) for solver in (dopri5(1e-12), rk4(10), rk4(30)))
+        exact, coarse, fine = (flow.follow(x, times, solver, basis(x)) for solver in (dopri5(1e-12), rk4(10), rk4(30)))
         for part in ("states", "integrals"):
             best = getattr(exact, part)
             errors = [(getattr(path, part) - best).square().sum((0, 1, 3))[1:].sqrt() for path in (coarse, fine)]
@@ -142,7 +142,7 @@ class TestSteps:
             "interp": "cubic",
         }
         expected = odeint(lambda s, u: flow.field(u, s)[0], x, grid, method="rk4", options=options)
-        found = flow.path(x, times, rk4(steps)).states
+        found = flow.follow(x, times, rk4(steps)).states
         torch.testing.assert_close(found.movedim(2, 0), expected, rtol=1e-11, atol=1e-11)
 
     def test_they_agree_with_adaptive_ones(self):
@@ -176,7 +176,7 @@ class TestSteps:
     def test_number_of_evaluations(self, times, steps, expected):
         flow, calls = curved(seeds=(0,)), []
         flow.field.register_forward_hook(lambda *_: calls.append(1))
-        path = flow.path(normal(1, 2, 2), times, rk4(steps))
+        path = flow.follow(normal(1, 2, 2), times, rk4(steps))
         assert path.states.shape == (1, 2, len(times), 2)
         assert path.evaluations == (expected,) == (len(calls),)
 
@@ -185,20 +185,20 @@ class TestSteps:
         with torch.no_grad():
             for parameter in flow.parameters():
                 parameter[1] *= 4
-        together = flow.path(x, (0.0, 0.5, 1.0), dopri5(1e-6), basis(x))
+        together = flow.follow(x, (0.0, 0.5, 1.0), dopri5(1e-6), basis(x))
         assert together.evaluations[0] < together.evaluations[1]
         for seed in range(2):
             one = slice(seed, seed + 1)
             alone = curved(seeds=[seed])
             alone.load_state_dict({name: value[one] for name, value in flow.state_dict().items()})
-            path = alone.path(x[one], (0.0, 0.5, 1.0), dopri5(1e-6), basis(x[one]))
+            path = alone.follow(x[one], (0.0, 0.5, 1.0), dopri5(1e-6), basis(x[one]))
             assert path.evaluations == together.evaluations[one]
             torch.testing.assert_close(path.states, together.states[one], rtol=1e-12, atol=1e-12)
             torch.testing.assert_close(path.integrals, together.integrals[one], rtol=1e-12, atol=1e-12)
 
     def test_a_smaller_tolerance_takes_more_evaluations(self):
         flow, x = curved(seeds=(0,)), normal(1, 6, 2)
-        (loose,), (tight,) = (flow.path(x, (0.0, 1.0), dopri5(t)).evaluations for t in (1e-3, 1e-9))
+        (loose,), (tight,) = (flow.follow(x, (0.0, 1.0), dopri5(t)).evaluations for t in (1e-3, 1e-9))
         assert 8 <= loose < tight
 
 
@@ -305,7 +305,7 @@ class TestDensity:
     def test_densities_along_a_path_differ_by_the_trace(self):
         flow, x = curved(), normal(2, 5, 2)
         half = flow.spaces(x, [0.5], rk4(40))[:, :, 0]
-        between = flow.path(x, (0.0, 0.5), rk4(40), basis(x)).integrals[:, :, -1, 0]
+        between = flow.follow(x, (0.0, 0.5), rk4(40), basis(x)).integrals[:, :, -1, 0]
         there, _ = flow.density(half, basis(x), rk4(40), start=0.5)
         torch.testing.assert_close(there + between, flow.density(x, basis(x), rk4(40))[0], rtol=1e-8, atol=1e-8)
 

@@ -22,8 +22,8 @@ __all__ = [
     "Exact",
     "Hutchinson",
     "OdeFlow",
-    "Path",
     "RungeKutta",
+    "Solution",
     "Solver",
     "Trace",
     "directions",
@@ -47,7 +47,7 @@ class RungeKutta:
 
     References:
         Hairer, Nørsett and Wanner (1993), Solving ordinary differential equations I, Sec II.1, Table 1.2; Finlay et
-        al. (2020), How to train your neural ODE, Sec 5 (steps of a quarter in training).
+        al. (2020), How to train your neural ODE (few fixed steps in training).
 
     Arguments:
         steps: between times 0 and 1.
@@ -64,7 +64,7 @@ class Dopri5:
     The network keeps its precision under autocast, since no step is small enough for errors of rounding.
 
     References:
-        Grathwohl et al. (2019), FFJORD, Sec 3.3; torchdiffeq.
+        Dormand and Prince (1980); Grathwohl et al. (2019), FFJORD; the solver and its adjoint are torchdiffeq's.
 
     Arguments:
         tolerance: of the error of a step, absolute and relative.
@@ -129,7 +129,7 @@ def directions(trace: Exact | Hutchinson, x: Tensor, noise: Sequence[torch.Gener
 
 
 @dataclasses.dataclass(frozen=True)
-class Path:
+class Solution:
     """What points pass through.
 
     Arguments:
@@ -160,11 +160,11 @@ class OdeFlow(nn.Module):
 
     def latent(self, x: Tensor, solver: RungeKutta | Dopri5) -> Tensor:
         """Return where points (S, B, ...) arrive at v = 1."""
-        return self.path(x, (0.0, 1.0), solver).states[:, :, -1]
+        return self.follow(x, (0.0, 1.0), solver).states[:, :, -1]
 
     def inverse(self, z: Tensor, solver: RungeKutta | Dopri5) -> Tensor:
         """Return the points that arrive at z (S, B, ...)."""
-        return self.path(z, (1.0, 0.0), solver).states[:, :, -1]
+        return self.follow(z, (1.0, 0.0), solver).states[:, :, -1]
 
     def spaces(self, x: Tensor, times: Sequence[float], solver: RungeKutta | Dopri5) -> Tensor:
         """Return where points (S, B, ...) are at times v, in any order, (S, B, T, ...); one solution serves all times.
@@ -179,7 +179,7 @@ class OdeFlow(nn.Module):
         if len(passed) == 1:
             return torch.stack([x] * len(times), 2)
         places = torch.tensor([passed.index(time) for time in times], device=x.device)
-        return self.path(x, passed, solver).states.index_select(2, places)
+        return self.follow(x, passed, solver).states.index_select(2, places)
 
     def density(
         self, u: Tensor, e: Tensor, solver: RungeKutta | Dopri5, *, start: float = 0.0, energies: bool = False
@@ -189,7 +189,7 @@ class OdeFlow(nn.Module):
         $$ \log p(u_v) = \log N(u_1; 0, I) + \int_v^1 \mathrm{tr} \frac{\partial g}{\partial u} \, ds $$
 
         References:
-            CPMM, Eq. (8); Finlay et al. (2020), Sec 3, 4 (energies).
+            CPMM, Eq. (8); Finlay et al. (2020), How to train your neural ODE (energies).
 
         Arguments:
             u: points, (S, B, ...).
@@ -199,11 +199,11 @@ class OdeFlow(nn.Module):
             energies: whether the integrals of $|g|^2$ and of the Jacobian's squared Frobenius norm are wanted,
                 (S, B, 2); otherwise there are none, (S, B, 0).
         """
-        path = self.path(u, (start, 1.0), solver, e, energies=energies)
-        latent, integrals = path.states[:, :, -1], path.integrals[:, :, -1]
+        solution = self.follow(u, (start, 1.0), solver, e, energies=energies)
+        latent, integrals = solution.states[:, :, -1], solution.integrals[:, :, -1]
         return _NORMAL.log_prob(latent.flatten(2)) + integrals[..., 0], integrals[..., 1:]
 
-    def path(
+    def follow(
         self,
         u: Tensor,
         times: Sequence[float],
@@ -211,7 +211,7 @@ class OdeFlow(nn.Module):
         e: Tensor | None = None,
         *,
         energies: bool = False,
-    ) -> Path:
+    ) -> Solution:
         """Follow points.
 
         Arguments:
@@ -222,12 +222,7 @@ class OdeFlow(nn.Module):
             energies: whether the next two integrals are those of `density`; only with directions.
         """
         if isinstance(solver, Dopri5):
-            alone = [self._adaptive(seed, u, times, solver.tolerance, e, energies) for seed in range(len(u))]
-            states, integrals = (
-                torch.cat([path.states for path in alone]),
-                torch.cat([path.integrals for path in alone]),
-            )
-            return Path(states, integrals, tuple(count for path in alone for count in path.evaluations))
+            return _together([self._adaptive(seed, u, times, solver.tolerance, e, energies) for seed in range(len(u))])
         rates = functools.partial(_rates, self.field, e, energies)
         evaluations = 4 * solver.steps * (1 if e is None else 1 + e.shape[1])
         kept = u.shape[0] * u.shape[1] * self.field.hidden_values * evaluations <= _KEPT
@@ -235,7 +230,7 @@ class OdeFlow(nn.Module):
 
     def _adaptive(
         self, seed: int, u: Tensor, times: Sequence[float], tolerance: float, e: Tensor | None, energies: bool
-    ) -> Path:
+    ) -> Solution:
         """Follow the points of one seed alone, whose steps are its own."""
         one = slice(seed, seed + 1)
         parameters = {name: parameter[one] for name, parameter in self.field.named_parameters()}
@@ -249,10 +244,10 @@ class OdeFlow(nn.Module):
         return _adaptive_steps(rates, u[one], times, tolerance, integrands, tuple(parameters.values()))
 
 
-def _together(paths: Sequence[Path]) -> Path:
-    """Return the paths of all seeds as one."""
-    states, integrals = torch.cat([path.states for path in paths]), torch.cat([path.integrals for path in paths])
-    return Path(states, integrals, tuple(count for path in paths for count in path.evaluations))
+def _together(alone: Sequence[Solution]) -> Solution:
+    """Return the solutions of all seeds as one."""
+    states, integrals = torch.cat([one.states for one in alone]), torch.cat([one.integrals for one in alone])
+    return Solution(states, integrals, tuple(count for one in alone for count in one.evaluations))
 
 
 def _rates(
@@ -278,7 +273,7 @@ def _recomputed(rates: Rates) -> Rates:
     return light
 
 
-def _fixed_steps(rates: Rates, u: Tensor, times: Sequence[float], steps: int) -> Path:
+def _fixed_steps(rates: Rates, u: Tensor, times: Sequence[float], steps: int) -> Solution:
     """Follow points by equal steps, within which cubics interpolate, whose error is of the order of the steps' own."""
     start, span = times[0], times[-1] - times[0]
     count = max(1, math.ceil(abs(span) * steps - _ROUNDING))
@@ -299,7 +294,7 @@ def _fixed_steps(rates: Rates, u: Tensor, times: Sequence[float], steps: int) ->
             at_end = share >= 1 - _ROUNDING
             found.append(state if at_end else _between(share, size, before, (state, slopes)))
     states, integrals = zip(*found, strict=True)
-    return Path(torch.stack(states, 2), torch.stack(integrals, 2), (evaluations,) * len(u))
+    return Solution(torch.stack(states, 2), torch.stack(integrals, 2), (evaluations,) * len(u))
 
 
 def _step(rates: Rates, time: float, size: float, state: Pair, first: Pair) -> Pair:
@@ -325,7 +320,7 @@ def _between(share: float, size: float, before: tuple[Pair, Pair], after: tuple[
 
 def _adaptive_steps(
     rates: Rates, u: Tensor, times: Sequence[float], tolerance: float, integrands: int, parameters: tuple[Tensor, ...]
-) -> Path:
+) -> Solution:
     """Follow points by steps that torchdiffeq chooses, the same for all of them."""
     evaluations = 0
 
@@ -339,6 +334,6 @@ def _adaptive_steps(
     start = (u, nothing) if integrands else (u,)
     method = functools.partial(odeint_adjoint, adjoint_params=parameters) if torch.is_grad_enabled() else odeint
     grid = torch.tensor(times, dtype=torch.float64, device=u.device)
-    path = method(function, start, grid, rtol=tolerance, atol=tolerance, method="dopri5")
-    states, integrals = (values.movedim(0, 2) for values in (*path, nothing.expand(len(times), *nothing.shape))[:2])
-    return Path(states, integrals, (evaluations,) * len(u))
+    states, *rest = method(function, start, grid, rtol=tolerance, atol=tolerance, method="dopri5")
+    integrals = rest[0] if rest else nothing.expand(len(times), *nothing.shape)
+    return Solution(states.movedim(0, 2), integrals.movedim(0, 2), (evaluations,) * len(u))

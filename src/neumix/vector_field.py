@@ -42,7 +42,7 @@ class _Network:
     """Settings of the network that a field is.
 
     References:
-        Grathwohl et al. (2019), FFJORD, Sec 4 and the public code's layers; CPMM, Sec 5.2 (sin).
+        Grathwohl et al. (2019), FFJORD, whose public code has both kinds of conditioning; CPMM, Sec 5.2 (sin).
 
     Arguments:
         hidden: widths of the hidden layers.

@@ -50,7 +50,7 @@ class Likelihood:
     """Mean negative log-likelihood in nats, and the energies of the paths, on the field `x`.
 
     References:
-        FFJORD, Algorithm 1; Finlay et al. (2020), How to train your neural ODE, Sec 3, 4.
+        FFJORD, Algorithm 1; Finlay et al. (2020), How to train your neural ODE (energies).
 
     Arguments:
         name: `nll`.
@@ -219,7 +219,7 @@ class Model(DensityModel):
     @torch.no_grad()
     def evaluations(self, x: Tensor, solver: RungeKutta | Dopri5 | None = None) -> tuple[int, ...]:
         """Return how often the field of each seed is evaluated to bring points (S, B, ...) to the latent."""
-        return self.flow.path(x, (0.0, 1.0), solver or self.config.solver).evaluations
+        return self.flow.follow(x, (0.0, 1.0), solver or self.config.solver).evaluations
 
 
 def _assigned(x: Tensor, z: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Continuously parameterised mixture models: what is measured, its tables and its figures."""

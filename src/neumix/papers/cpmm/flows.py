@@ -1,0 +1,69 @@
+"""What is measured of continuous normalising flows, and the spaces that they teach mixtures by."""
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field as Setting
+from pydantic.dataclasses import dataclass
+
+from neumix.measured import MeasuredRun
+from neumix.models.cnf import Model
+from neumix.papers.cpmm.scores import bits_per_dim, density_metrics, points
+from neumix.results import Measurement
+from neumix.settings import STRICT
+from neumix.training import generators
+
+__all__ = ["Flow"]
+
+Count = Annotated[int, Setting(gt=0)]
+
+_SAMPLES = 100
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Flow:
+    """Density of a flow on images in bits per dimension or in the plane in nats, and its spaces.
+
+    References:
+        CPMM, Sec 3.3, Table 1, Table 2, Fig 2.
+
+    Arguments:
+        images: so many first points of each split are scored; None stands for all.
+        spaces: number of evenly spaced spaces, latent first and data last, in which the training points of the first
+            seed are kept; 0 keeps none.
+        precision: of the kept points.
+    """
+
+    images: Count | None = None
+    spaces: Annotated[int, Setting(ge=0)] = 51
+    precision: Literal["float16", "float32"] = "float32"
+
+    def __call__(self, trained: MeasuredRun) -> Measurement:
+        """Measure a run on `logit_images` or `plane_curves`."""
+        model: Model = trained.model()
+        splits = trained.dataset.splits
+        nats = {name: model.log_prob_of(points(split, self.images, model.n_seeds)) for name, split in splits.items()}
+        x = points(splits["train"], None, model.n_seeds)
+        some = x[:, :_SAMPLES]
+        metrics: dict[str, Any] = {
+            "n_parameters": np.array([float(model.n_parameters)]),
+            "evaluations": np.array(model.evaluations(some), dtype=float),
+            "inverse_error": (model.decode(model.latent(some)) - some).abs().flatten(1).amax(1).double().numpy(),
+        }
+        arrays: dict[str, NDArray[Any]] = {}
+        if "log_volume" in splits["train"].fields:
+            bits = {name: bits_per_dim(values, splits[name]) for name, values in nats.items()}
+            metrics |= density_metrics(bits)
+            arrays |= {f"bits_{name}": values.astype(np.float32) for name, values in bits.items()}
+            samples = torch.sigmoid(model.sample(_SAMPLES, generators(range(model.n_seeds), "samples"))[0, ..., 0])
+            arrays["samples"] = samples.mul(255).round().to(torch.uint8).numpy()
+        else:
+            metrics["nll"] = -nats["train"].double().mean(1).numpy()
+        if self.spaces:
+            times = torch.linspace(1, 0, self.spaces).tolist()
+            kept = model.spaces(x, times)[0].numpy()
+            arrays["spaces"] = kept.astype(self.precision)
+            metrics["latent_mean_square"] = np.array([float(np.square(kept[:, 0].astype(np.float64)).mean())])
+        return Measurement(metrics, arrays)
