@@ -1,6 +1,6 @@
 """Time and memory of a dry run over many runs, and how many jobs a cluster would get."""
 
-import argparse
+import dataclasses
 import json
 import os
 import re
@@ -21,6 +21,7 @@ PARTS = ("Snakefile", "profiles", "workflow", "config", "src", "requirements.loc
 PAPER, EXPERIMENT = "inclass", "two_gaussians"
 LOCAL = ("all", "fetch", "compare", "merge", "render_table", "render_figure", "report")
 """Rules that run where Snakemake does."""
+LARGEST = 10000
 
 
 def copy_with_runs(folder: Path, runs: int) -> None:
@@ -69,24 +70,42 @@ def cluster_jobs(printed: str, together: int) -> int:
     return sum(remote.values()) - (-measures // together)
 
 
-def main() -> None:
-    """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", type=int, nargs="*", default=[100, 1000, 10000])
-    parser.add_argument("--together", type=int, default=20, help="measures in one job of the cluster")
-    chosen = parser.parse_args()
-    heads = ("runs", "dry run", "of a processor", "peak memory", "cluster jobs", f"{chosen.together} measures in one")
-    print(f"| {' | '.join(heads)} |\n|{'---:|' * len(heads)}")
-    for runs in chosen.runs:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) / "pipeline"
-            folder.mkdir()
-            copy_with_runs(folder, runs)
-            seconds, processor, megabytes, printed = dry_run(folder, ["--profile", "workflow/profiles/slurm"])
-        single, grouped = (cluster_jobs(printed, together) for together in (1, chosen.together))
-        times = (f"{seconds:.1f} s", f"{processor:.1f} s")
-        print("|", " | ".join((str(runs), *times, f"{megabytes:.0f} MB", str(single), str(grouped))), "|", flush=True)
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A dry run.
+
+    Arguments:
+        runs: that are planned.
+        seconds: it took.
+        processor: seconds of a processor that it used.
+        megabytes: peak memory.
+        jobs: that a cluster gets, if measures go 1 and 20 at a time.
+    """
+
+    runs: int
+    seconds: float
+    processor: float
+    megabytes: float
+    jobs: tuple[int, int]
+
+    @property
+    def note(self) -> str:
+        """Seconds of a processor, jobs and the aim."""
+        aim = "; aim: under 60 s and 1500 MB" if self.runs == LARGEST else ""
+        jobs = f"{self.jobs[0]} cluster jobs, {self.jobs[1]} with 20 measures in one"
+        return f"{self.processor:.0f} s of a processor; {jobs}{aim}"
+
+
+def measured(runs: int) -> Measured:
+    """Return what a dry run of so many runs takes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "pipeline"
+        folder.mkdir()
+        copy_with_runs(folder, runs)
+        seconds, processor, megabytes, printed = dry_run(folder, ["--profile", "workflow/profiles/slurm"])
+    return Measured(runs, seconds, processor, megabytes, (cluster_jobs(printed, 1), cluster_jobs(printed, 20)))
 
 
 if __name__ == "__main__":
-    main()
+    for count in map(int, sys.argv[1:]):
+        print(measured(count), flush=True)

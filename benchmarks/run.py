@@ -1,6 +1,7 @@
-"""Measures speed and memory on this machine and writes the table in benchmarks/README.md.
+"""Measures speed and memory on this machine and writes the tables in benchmarks/README.md.
 
-Run `make benchmark` on an otherwise idle machine. Every pair that is compared is measured in turns within one run.
+Run `make benchmark` on an otherwise idle machine, or `python benchmarks/run.py flows` for one table. Every pair that is
+compared is measured in turns within one run.
 """
 
 import argparse
@@ -16,6 +17,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import cnf
+import continuous
+import dag
+import einet
 import flows
 import torch
 from autoencoders import library_cca, neumix_mfcvae, neumix_vade, neumix_weak_mcc, plain_mfcvae, plain_vade
@@ -32,7 +37,6 @@ from neumix.training import Phase, generators
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "benchmarks" / "README.md"
-BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 STEPS, BATCH = 2000, 50
 
 Row = tuple[str, str, str]
@@ -154,19 +158,62 @@ def flow_rows(repeats: int) -> list[Row]:
         "letter-float32": " (aim: at least 5)",
     }
     kinds = {"GenMM step, K = 4, 32 x 32": flows.IMAGE_WAYS, "GenMM epoch of Letter, K = 4": flows.LETTER_WAYS}
+    return _kinds_rows(kinds, flows.measured, repeats, aims)
+
+
+def circuit_rows(repeats: int) -> list[Row]:
+    """Compare steps of einsum networks with the plain way, in processes of their own."""
+    kinds = {
+        "Einsum network, 0.2 M parameters, step of EM, batch 100": einet.SMALL_WAYS,
+        "Einsum network, 3.2 M parameters, step of EM, batch 100": einet.LARGE_WAYS,
+    }
+    return _kinds_rows(kinds, einet.measured, repeats, {"large-em": " (aim: at least 2)"})
+
+
+def continuous_flow_rows(repeats: int) -> list[Row]:
+    """Compare steps and maps of continuous flows with the plain way, in processes of their own."""
+    kinds = {
+        "FFJORD step, 28 x 28, batch 64": cnf.LIKELIHOOD_WAYS,
+        "Flow matching step, 28 x 28, batch 64": cnf.MATCHING_WAYS,
+        "100 images through 51 spaces": cnf.SPACES_WAYS,
+    }
+    return _kinds_rows(kinds, cnf.measured, repeats, {})
+
+
+def continuous_mixture_rows(repeats: int) -> list[Row]:
+    """Measure CPMM at the size of MNIST and its teacher's density, in processes of their own."""
+    aims = {"step-float32": "aim: under 6 s", "density-mixture": "aim: under 4 s"}
+    rounds = [[continuous.measured(way) for way in continuous.WAYS] for _ in range(repeats)]
+    return [
+        (f"CPMM: {title}", f"{seconds:.2f} s, {megabytes:.0f} MB", aims.get(way, ""))
+        for (way, title), seconds, megabytes in zip(continuous.WAYS.items(), *_summary(rounds), strict=True)
+    ]
+
+
+def _kinds_rows(
+    kinds: Mapping[str, Mapping[str, str]],
+    measure: Callable[[str], tuple[float, float]],
+    repeats: int,
+    aims: Mapping[str, str],
+) -> list[Row]:
     return [
         row
         for kind, ways in kinds.items()
-        for row in _ways_rows(kind, ways, [[flows.measured(way) for way in ways] for _ in range(repeats)], aims)
+        for row in _ways_rows(kind, ways, [[measure(way) for way in ways] for _ in range(repeats)], aims)
     ]
+
+
+def _summary(rounds: Sequence[Sequence[tuple[float, float]]]) -> tuple[list[float], list[float]]:
+    """Return median seconds and largest peak of each way."""
+    seconds = [statistics.median(time for time, _ in column) for column in zip(*rounds, strict=True)]
+    return seconds, [max(peak for _, peak in column) for column in zip(*rounds, strict=True)]
 
 
 def _ways_rows(
     kind: str, ways: Mapping[str, str], rounds: Sequence[Sequence[tuple[float, float]]], aims: Mapping[str, str]
 ) -> list[Row]:
     """Compare ways, measured in turns as seconds and peak megabytes, with the first of them."""
-    seconds = [statistics.median(time for time, _ in column) for column in zip(*rounds, strict=True)]
-    memory = [max(peak for _, peak in column) for column in zip(*rounds, strict=True)]
+    seconds, memory = _summary(rounds)
     return [
         (
             f"{kind}: {title}",
@@ -197,31 +244,63 @@ def command_rows(repeats: int) -> list[Row]:
     ]
 
 
-def main() -> None:
-    """Measure and rewrite the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5, help="rounds of each measure; the median counts")
-    repeats = parser.parse_args().repeats
-    rows = [
-        *training_rows(repeats),
-        *autoencoder_rows(repeats),
-        *mixture_rows(repeats),
-        *flow_rows(repeats),
-        *command_rows(repeats),
+def scale_rows(_: int) -> list[Row]:
+    """Measure dry runs of many runs with the profile of Slurm, once each."""
+    return [
+        (f"`snakemake -n` of {row.runs} runs", f"{row.seconds:.0f} s, {row.megabytes:.0f} MB", row.note)
+        for row in map(dag.measured, (100, 1000, 10000))
     ]
+
+
+TABLES = {
+    "training": training_rows,
+    "autoencoders": autoencoder_rows,
+    "mixtures": mixture_rows,
+    "flows": flow_rows,
+    "circuits": circuit_rows,
+    "continuous_flows": continuous_flow_rows,
+    "continuous_mixtures": continuous_mixture_rows,
+    "workflow": command_rows,
+    "scale": scale_rows,
+}
+"""Tables of the README, by the name between their marks."""
+
+
+def main() -> None:
+    """Measure and rewrite the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tables", nargs="*", metavar="table", help=f"of {', '.join(TABLES)}; all without any")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds of each measure; the median counts")
+    chosen = parser.parse_args()
+    if unknown := {*chosen.tables} - {*TABLES}:
+        parser.error(f"there is no table {', '.join(sorted(unknown))}: choose of {', '.join(TABLES)}")
+    for name in chosen.tables or TABLES:
+        where = _where(chosen.repeats)
+        rows = TABLES[name](chosen.repeats)
+        table = ["| what | measured | note |", "|---|---:|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+        _replace(name, f"{where}\n\n" + "\n".join(table))
+        print("\n".join(table), flush=True)
+
+
+def _where(repeats: int) -> str:
+    """Return what the measurements depend on."""
     here, commit = machine(), git_state()
-    where = (
+    return (
         f"Measured on {here['cpu']}, {here['cores']} cores, {here['memory_gib']} GiB, {here['os']}, "
         f"Python {platform.python_version()}, torch {torch.__version__}, commit {str(commit['commit'])[:12]}"
         f"{' with local changes' if commit['dirty'] else ''}; load before the start {os.getloadavg()[0]:.1f}; "
-        f"median of {repeats} rounds."
+        f"rounds: {repeats}."
     )
-    table = ["| what | measured | note |", "|---|---:|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def _replace(name: str, content: str) -> None:
+    """Put a table between its marks."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     text = README.read_text(encoding="utf-8")
-    head, _, rest = text.partition(BEGIN)
-    tail = rest.partition(END)[2]
-    write_text(README, f"{head}{BEGIN}\n{where}\n\n" + "\n".join(table) + f"\n{END}{tail}")
-    print("\n".join(table))
+    if begin not in text or end not in text:
+        raise ValueError(f"{README}: there are no marks '{begin}' and '{end}' to put the table between")
+    head, _, rest = text.partition(begin)
+    write_text(README, f"{head}{begin}\n{content}\n{end}{rest.partition(end)[2]}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import modulefinder
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 
 import neumix
 from neumix import catalogue, closure, dag
-from neumix.closure import closure_hash, sources
+from neumix.closure import closure_hash, read_list, sources, write_list
+from neumix.files import sha256
 from neumix.run import Run
 from neumix.settings import CatalogueError
 
@@ -354,3 +356,36 @@ def test_the_hash_is_the_same_in_every_copy(tmp_path: Path, monkeypatch: pytest.
         monkeypatch.chdir(tmp_path / name)
         hashes.add(closure_hash(files(Path(), a="1", b="2")))
     assert len(hashes) == 1
+
+
+class TestList:
+    def test_it_names_the_files(self, tmp_path: Path) -> None:
+        parts = files(tmp_path, b="2", a="1")
+        path = write_list(parts, tmp_path / "lists")
+        assert read_list(path) == sorted(parts)
+
+    def test_its_hash_is_that_of_the_closure(self, tmp_path: Path) -> None:
+        parts = files(tmp_path, b="2", a="1")
+        assert sha256(write_list(parts, tmp_path / "lists")) == closure_hash(parts)
+
+    def test_it_is_as_new_as_the_newest_file(self, tmp_path: Path) -> None:
+        parts = files(tmp_path, b="2", a="1")
+        os.utime(parts[0], ns=(5, 7_000_000_000))
+        os.utime(parts[1], ns=(5, 3_000_000_000))
+        assert write_list(parts, tmp_path / "lists").stat().st_mtime_ns == 7_000_000_000
+
+    def test_new_times_leave_it_alone_and_new_contents_do_not(self, tmp_path: Path) -> None:
+        parts = files(tmp_path, b="2", a="1")
+        path = write_list(parts, tmp_path / "lists")
+        before = path.read_bytes(), path.stat().st_mtime_ns
+        os.utime(parts[0], ns=(0, time.time_ns() + 10**12))
+        write_list(parts, tmp_path / "lists")
+        assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+        parts[0].write_text("3")
+        assert write_list(parts, tmp_path / "lists") == path
+        assert path.read_bytes() != before[0]
+
+    def test_other_files_have_another_list(self, tmp_path: Path) -> None:
+        parts = files(tmp_path, a="1", b="2")
+        assert write_list(parts, tmp_path / "lists") != write_list(parts[:1], tmp_path / "lists")
+        assert len([*(tmp_path / "lists").iterdir()]) == 2

@@ -84,7 +84,7 @@ def integration() -> dict[str, Any]:
     metrics = {f"integration_evaluations_{way}": [count] for way, count in evaluations.items()}
     metrics |= {f"integration_missing_{way}": [float(way == "direct")] for way in ("direct", "scaled", "logs", "sum")}
     metrics |= {"integration_error_scaled": [0.5], "integration_error_logs": [0.0], "integration_error_sum": [2.25]}
-    return metrics | {"integration_grid": [257.0]}
+    return metrics | {"integration_grid": [257.0], "integration_change": [0.004]}
 
 
 def circuit(run: Run, rng: np.random.Generator) -> Measurement:
@@ -253,6 +253,8 @@ def test_mixtures_of_single_components_have_no_first_ones(root: Path) -> None:
 def test_integrals_without_a_value_have_no_error(root: Path) -> None:
     frame = table(root, "table_integration")
     assert list(frame["Evaluations of the equation"]) == ["44", "3200", "50", "50"]
+    assert list(frame["Pseudotimes"]) == ["–", "–", "257", "–"]
+    assert list(frame["Last change (nats)"]) == ["–", "–", "0.0040", "–"]
     assert list(frame["Images without a value (%)"]) == ["100", "0", "0", "0"]
     assert list(frame["Largest error (nats)"]) == ["–", "0.5000", "0.0000", "2.2500"]
 

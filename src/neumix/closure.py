@@ -3,12 +3,13 @@
 import ast
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from neumix.files import sha256
+from neumix.files import atomic_path, sha256
 
-__all__ = ["closure_hash", "sources"]
+__all__ = ["closure_hash", "read_list", "sources", "write_list"]
 
 _ROOT = Path(__file__).parent  # the package's own folder
 _PACKAGE = _ROOT.name
@@ -41,8 +42,36 @@ def sources(*modules: str) -> tuple[Path, ...]:
 
 def closure_hash(files: Iterable[Path]) -> str:
     """Return one SHA-256 for the names and contents of files."""
-    lines = [f"{sha256(path)}  {path.as_posix()}\n" for path in sorted(files)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return hashlib.sha256(_list(files).encode()).hexdigest()
+
+
+def write_list(files: Sequence[Path], folder: Path) -> Path:
+    """Return a file in `folder` that lists files with their hashes, for the workflow to watch in place of them all.
+
+    Its name stands for the files' names. It is left alone while their contents are the same, and otherwise as new as
+    the newest of them.
+
+    Raises:
+        OSError: a file cannot be read, or the list not written.
+    """
+    content = _list(files)
+    names = "".join(f"{path.as_posix()}\n" for path in sorted(files))
+    path = folder / f"{hashlib.sha256(names.encode()).hexdigest()[:16]}.sha256"
+    if not path.exists() or path.read_text(encoding="utf-8") != content:
+        newest = max(file.stat().st_mtime_ns for file in files)
+        with atomic_path(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+            os.utime(temporary, ns=(newest, newest))
+    return path
+
+
+def read_list(path: Path) -> list[Path]:
+    """Return the files that a list names."""
+    return [Path(line.split("  ", 1)[1]) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _list(files: Iterable[Path]) -> str:
+    return "".join(f"{sha256(path)}  {path.as_posix()}\n" for path in sorted(files))
 
 
 def _parents(name: str) -> list[str]:

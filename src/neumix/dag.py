@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from neumix import catalogue as catalogues
 from neumix.catalogue import Catalogue, Value
-from neumix.closure import sources
+from neumix.closure import sources, write_list
 from neumix.files import sha256
 from neumix.results import RunFiles
 from neumix.run import Run, Training, module_name
@@ -29,6 +29,7 @@ __all__ = [
     "item_records",
     "item_runs",
     "kept",
+    "listed",
     "manifests",
     "open_catalogue",
     "rendering_code",
@@ -43,6 +44,8 @@ __all__ = [
     "value_records",
     "values",
 ]
+
+_LISTS = Path(".neumix/code")
 
 
 def open_catalogue(root: Path, config: Mapping[str, Any], *, checked: bool = True) -> Catalogue:
@@ -62,6 +65,20 @@ def open_catalogue(root: Path, config: Mapping[str, Any], *, checked: bool = Tru
 def code(*modules: str) -> list[str]:
     """Return the source files behind modules."""
     return list(_code(Path.cwd(), frozenset(modules)))
+
+
+def listed(files: Sequence[str]) -> str:
+    """Return one file that stands for source files in a job's inputs: Snakemake takes minutes for 60 each of thousands.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    return _listed(Path.cwd(), tuple(files))
+
+
+@functools.cache
+def _listed(folder: Path, files: tuple[str, ...]) -> str:
+    return write_list([Path(file) for file in files], _LISTS).as_posix()
 
 
 @functools.cache

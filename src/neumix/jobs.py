@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from neumix.closure import closure_hash, read_list
 from neumix.provenance import Recorder
 from neumix.writer import sole_writer
 
@@ -52,6 +53,8 @@ class Job:
     def of(cls, snakemake: Any) -> Self:
         """Read the object that Snakemake gives to a script."""
         inputs = {name: _paths(value) for name, value in snakemake.input.items()}
+        if "code" in inputs:
+            inputs["code"] = read_list(*inputs["code"])
         outputs = {name: Path(value) for name, value in snakemake.output.items()}
         parameters = dict(snakemake.params.items())
         return cls(
@@ -136,7 +139,6 @@ def train(job: Job, device: str) -> None:
     import torch
 
     from neumix.checkpoint import Checkpointer
-    from neumix.closure import closure_hash
     from neumix.files import atomic_path, sha256
     from neumix.results import write_history
     from neumix.run import Training

@@ -4,7 +4,7 @@ rule compare:
         margins="config/margins.yaml",
         deviations=lambda wildcards: dag.deviation_files(wildcards.paper),
         records=lambda wildcards: dag.value_records(CATALOGUE, wildcards.paper),
-        code=dag.code("neumix.comparison"),
+        code=dag.listed(dag.code("neumix.comparison")),
     output:
         comparison=f"{RESULTS}/comparison/{{paper}}.csv",
         record=f"{RESULTS}/comparison/{{paper}}.json",
@@ -32,7 +32,7 @@ rule merge:
         published=expand("config/published/{paper}.csv", paper=list(CATALOGUE.papers)),
         margins="config/margins.yaml",
         deviations=[path for paper in CATALOGUE.papers for path in dag.deviation_files(paper)],
-        code=dag.code("neumix.comparison"),
+        code=dag.listed(dag.code("neumix.comparison")),
     output:
         comparison=f"{RESULTS}/comparison.csv",
         record=f"{RESULTS}/comparison.json",

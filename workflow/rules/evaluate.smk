@@ -4,7 +4,7 @@ rule evaluate:
         record=rules.train.output.record,
         weights=ancient(rules.train.output.weights),
         data=lambda wildcards: dag.manifests(CATALOGUE, run_of(wildcards)),
-        code=lambda wildcards: dag.evaluation_code(CATALOGUE, run_of(wildcards)),
+        code=lambda wildcards: dag.listed(dag.evaluation_code(CATALOGUE, run_of(wildcards))),
         history=lambda wildcards: ancient(dag.evaluation_history(CATALOGUE, run_of(wildcards))),
         needs=lambda wildcards: by_record(dag.evaluation_needs(CATALOGUE, run_of(wildcards))),
     output:

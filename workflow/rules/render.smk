@@ -2,7 +2,7 @@ rule render_table:
     input:
         records=lambda wildcards: dag.item_records(CATALOGUE, wildcards.item),
         arrays=lambda wildcards: ancient(dag.item_arrays(CATALOGUE, wildcards.item)),
-        code=lambda wildcards: dag.rendering_code(wildcards.item, "tables"),
+        code=lambda wildcards: dag.listed(dag.rendering_code(wildcards.item, "tables")),
     output:
         csv=f"{RESULTS}/tables/{{item}}.csv",
         md=f"{RESULTS}/tables/{{item}}.md",
@@ -32,7 +32,7 @@ rule render_figure:
     input:
         records=lambda wildcards: dag.item_records(CATALOGUE, wildcards.item),
         arrays=lambda wildcards: ancient(dag.item_arrays(CATALOGUE, wildcards.item)),
-        code=lambda wildcards: dag.rendering_code(wildcards.item, "figures"),
+        code=lambda wildcards: dag.listed(dag.rendering_code(wildcards.item, "figures")),
     output:
         svg=f"{RESULTS}/figures/{{item}}.svg",
         png=f"{RESULTS}/figures/{{item}}.png",

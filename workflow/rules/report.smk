@@ -1,10 +1,11 @@
 rule report:
     input:
         comparison=rules.merge.output.comparison,
-        rendered=dag.selected_items(CATALOGUE),
-        records=dag.selected_records(CATALOGUE),
+        # Functions, since Snakemake looks at all of a list's files again for each of them.
+        rendered=lambda _: dag.selected_items(CATALOGUE),
+        records=lambda _: dag.selected_records(CATALOGUE),
         configuration=dag.report_config(CATALOGUE),
-        code=dag.code("neumix.report.collect"),
+        code=dag.listed(dag.code("neumix.report.collect")),
         assets=dag.report_assets(),
     output:
         index=f"{RESULTS}/report/index.html",

@@ -1,7 +1,7 @@
 rule train:
     input:
         data=lambda wildcards: dag.manifests(CATALOGUE, run_of(wildcards)),
-        code=lambda wildcards: dag.training_code(run_of(wildcards)),
+        code=lambda wildcards: dag.listed(dag.training_code(run_of(wildcards))),
         needs=lambda wildcards: by_record(dag.training_needs(CATALOGUE, run_of(wildcards))),
     output:
         weights=f"{RESULTS}/weights/{{paper}}/{{experiment}}/{{run}}.safetensors",

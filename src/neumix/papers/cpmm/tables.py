@@ -139,6 +139,8 @@ def table_integration(results: Results) -> pd.DataFrame:
                     "Run": name,
                     "p(x)": title,
                     "Evaluations of the equation": _cell(run, f"integration_evaluations_{_EQUATION[way]}", 0),
+                    "Pseudotimes": _cell(run, "integration_grid", 0) if way == "logs" else _DASH,
+                    "Last change (nats)": _cell(run, "integration_change", 4) if way == "logs" else _DASH,
                     "Images without a value (%)": _cell(run, f"integration_missing_{way}", 0, 100),
                     "Largest error (nats)": _cell(run, f"integration_error_{way}", 4),
                 }
