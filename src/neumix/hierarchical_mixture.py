@@ -10,8 +10,6 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from sklearn.cluster import KMeans, MiniBatchKMeans
-from sklearn.decomposition import FactorAnalysis
 from torch import Tensor
 
 from neumix.accumulation import chunked
@@ -204,6 +202,8 @@ def clustered(x: Tensor, count: int, rank: int, generator: torch.Generator) -> F
     Raises:
         ValueError: there are fewer points than components.
     """
+    from sklearn.cluster import KMeans, MiniBatchKMeans  # scikit-learn takes seconds to import: only where it is used
+
     if count > len(x):
         raise ValueError(f"{count} components are asked for, but there are {len(x)} points: give fewer, or more data")
     points = x.cpu().numpy()
@@ -223,6 +223,8 @@ def clustered(x: Tensor, count: int, rank: int, generator: torch.Generator) -> F
 
 def _analyzers(x: Floats, labels: NDArray[np.int64], means: Floats, rank: int, number: int) -> tuple[Floats, Floats]:
     """Return factors (K, M, R) and variances (K, M) of a factor analyser fitted to each cluster."""
+    from sklearn.decomposition import FactorAnalysis
+
     overall = x.var(0) + _LEAST_VARIANCE
     factors = np.zeros((*means.shape, rank), np.float32)
     variances = np.empty_like(means)

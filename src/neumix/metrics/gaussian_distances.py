@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import SpectralClustering
 
 __all__ = ["leading_directions", "pairwise_frechet", "spectral_groups"]
 
@@ -62,6 +61,8 @@ def spectral_groups(squared_distances: Floats, groups: int, seed: int) -> Intege
     Raises:
         ValueError: more clusters are asked for than there are items.
     """
+    from sklearn.cluster import SpectralClustering  # takes seconds to import
+
     items = len(squared_distances)
     if groups > items:
         raise ValueError(f"{groups} groups are asked for, but there are {items} components")

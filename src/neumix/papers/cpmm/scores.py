@@ -6,7 +6,6 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from neumix.data.dataset import Split
 
@@ -63,6 +62,8 @@ def outlier_scores(own: Floats, other: Floats) -> dict[str, Floats]:
         own: bits per dimension of images of the dataset that was trained on, (S, N).
         other: of those of another, (S, N').
     """
+    from sklearn.metrics import average_precision_score, roc_auc_score  # takes seconds to import
+
     known = np.r_[np.ones(own.shape[1]), np.zeros(other.shape[1])]
     scores = [-np.r_[inside, outside] for inside, outside in zip(own, other, strict=True)]
     return {
