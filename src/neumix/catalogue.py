@@ -185,7 +185,8 @@ class Catalogue:
         """Return what a reader must know of the budget behind a table or figure; empty if it is the paper's."""
         item, available = self.item(id_), self.papers[id_.partition(".")[0]].runs
         runs = [] if item.exact else [available[run] for run in item.runs if run in available]
-        return budget_note([run.budget for run in runs], [run.dataset for run in runs], self.settings.scale)
+        datasets = [name for run in runs for name in run.dataset.split(", ")]
+        return budget_note([run.budget for run in runs], datasets, self.settings.scale)
 
     def items(self, paper: str) -> tuple[str, ...]:
         """Return the ids, `paper.item`, of a paper's tables and figures."""

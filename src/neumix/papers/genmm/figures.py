@@ -33,6 +33,7 @@ __all__ = ["alg1", "fig1", "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig_
 Floats = NDArray[np.float64]
 
 _SHOWN_FROM = 8  # the scale of NLL is made for all but the first eighth of the epochs
+_RARE = 0.005  # share of points below which a bin of confidence says too little to be drawn
 _WITHIN = 95  # percentile of a curve that has to be on the scale
 
 
@@ -70,7 +71,7 @@ def fig5(results: Results) -> Figure:
 
 def fig_reliability(results: Results) -> Figure:
     """Draw accuracy against confidence of class posteriors, one panel for each dataset."""
-    figure, panels = _by_dataset(results, "mean confidence in a bin")
+    figure, panels = _by_dataset(results, f"mean confidence in a bin\n(with at least {_RARE:.1%} of the points)")
     for panel, label, run, colour in panels:
         confidence, accuracy = _reliability(run)
         panel.plot(confidence, accuracy, marker="o", markersize=3, color=colour, label=label)
@@ -134,10 +135,10 @@ def _mean_and_range(panel: Axes, runs: ByComponents, metric: str, colour: str, l
 
 
 def _reliability(run: RunResult) -> tuple[Floats, Floats]:
-    """Return mean confidence and accuracy of the points of all seeds in each bin that has any."""
+    """Return mean confidence and accuracy of the points of all seeds in each bin that is not nearly empty."""
     share, confidence, accuracy = (run.arrays[f"reliability_{key}"] for key in ("share", "confidence", "accuracy"))
     total = share.sum(0)
-    filled = total > 0
+    filled = total >= _RARE * total.sum()
     means = [(share * values).sum(0)[filled] / total[filled] for values in (confidence, accuracy)]
     return means[0], means[1]
 
