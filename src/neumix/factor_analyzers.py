@@ -32,6 +32,11 @@ class FactorAnalyzers:
     factors: Tensor
     log_variances: Tensor
 
+    def of_seed(self, seed: int) -> "FactorAnalyzers":
+        """Return the mixture of one seed, S = 1."""
+        parts = (self.log_weights, self.means, self.factors, self.log_variances)
+        return FactorAnalyzers(*(part[seed : seed + 1].contiguous() for part in parts))
+
     def log_densities(self, x: Tensor) -> Tensor:
         """Return the log-density of every component at points (S, N, M), (S, N, K).
 

@@ -104,39 +104,28 @@ class Model(HierarchicalMixture):
             log_variances = variances.mean((1, 2)).log()[:, None]
         self.raw_log_variances[seed] = self.unlimited(log_variances)
 
-    def _fit(self, loss: Em, x: Tensor) -> None:
-        """Fit each seed by EM, until it has settled."""
+    def _fit(self, loss: Em, points: Tensor) -> None:
+        """Fit each seed by EM, until it has settled.
+
+        One after the other: all at once they would stop at different steps, and be rounded differently by the shapes of
+        their products, which hundreds of steps make visible.
+        """
         if self.structure.diagonal == "constant":
             raise ValueError("EM is for 'diagonal: variable'; train a constant diagonal with the loss 'nll'")
         floor = math.exp(self.structure.least_log_variance)
-        mixtures, before = self.mixtures(), torch.full((self.n_seeds,), -math.inf, device=x.device)
-        settled = torch.zeros_like(before, dtype=torch.bool)
-        for iteration in range(loss.iterations):
-            step, log_likelihood = em_step(mixtures, x, floor)
-            log.info("EM, iteration %d of %d: %s", iteration + 1, loss.iterations, log_likelihood.tolist())
-            mixtures = _either(settled, mixtures, step)  # no seed goes on because others do
-            settled |= log_likelihood - before < loss.tolerance
-            if bool(settled.all()):
-                break
-            before = log_likelihood
-        self.logits.copy_(mixtures.log_weights)
-        self.means.copy_(mixtures.means)
-        self.factors.copy_(mixtures.factors)
-        self.raw_log_variances.copy_(self.unlimited(mixtures.log_variances))
-
-
-def _either(first: Tensor, mixtures: FactorAnalyzers, others: FactorAnalyzers) -> FactorAnalyzers:
-    """Return the first of two mixtures where a seed's entry (S,) is true, else the other."""
-
-    def choose(part: Tensor, other: Tensor) -> Tensor:
-        return torch.where(first.view(-1, *[1] * (part.ndim - 1)), part, other)
-
-    return FactorAnalyzers(
-        choose(mixtures.log_weights, others.log_weights),
-        choose(mixtures.means, others.means),
-        choose(mixtures.factors, others.factors),
-        choose(mixtures.log_variances, others.log_variances),
-    )
+        start = self.mixtures()
+        for seed in range(self.n_seeds):
+            found, x, before = start.of_seed(seed), points[seed : seed + 1].contiguous(), -math.inf
+            for iteration in range(loss.iterations):
+                found, mean = em_step(found, x, floor)
+                log_likelihood = float(mean)
+                log.info("EM, seed %d, iteration %d of %d: %f", seed, iteration + 1, loss.iterations, log_likelihood)
+                if log_likelihood - before < loss.tolerance:
+                    break
+                before = log_likelihood
+            self.logits[seed], self.means[seed] = found.log_weights[0], found.means[0]
+            self.factors[seed] = found.factors[0]
+            self.raw_log_variances[seed] = self.unlimited(found.log_variances[0])
 
 
 def _normal(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
