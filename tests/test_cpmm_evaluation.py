@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.special import expit, log_expit, logsumexp
 from scipy.stats import multivariate_normal
+from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from neumix.data import logit_images
@@ -20,7 +21,7 @@ from neumix.data.dataset import Dataset
 from neumix.factor_analyzers import FactorAnalyzers
 from neumix.measured import MeasuredRun
 from neumix.papers.cpmm.flows import Flow
-from neumix.papers.cpmm.images import Circuit, Mixture
+from neumix.papers.cpmm.images import Circuit, Clusters, Mixture
 from neumix.papers.cpmm.integration import Integration, log_integral
 from neumix.papers.cpmm.plane import Plane
 from neumix.papers.cpmm.scores import bits_per_dim, density_metrics, outlier_scores
@@ -254,6 +255,30 @@ class TestCircuit:
             values = sum(parameter.numel() for parameter in circuit.parameters()) / 2
             ratio = values / sum(parameter.numel() for parameter in other.model().parameters())
             np.testing.assert_allclose(found.metrics["parameter_ratio"], [ratio])
+
+
+class TestClusters:
+    VADE = {"name": "vade", "latent": 2, "components": 3, "network": {"encoder": [8], "decoder": [8]}}
+
+    @torch.no_grad()
+    def test_accuracy_of_the_prior_s_most_likely_components_at_the_codes(self) -> None:
+        """Against scikit-learn's confusion matrix and SciPy's assignment of clusters to classes."""
+        run = trained(self.VADE, {"name": "digits"}, seeds=2)
+        model, split = run.model(), run.dataset["test"]
+        codes = model.codes(torch.from_numpy(split["x"].values).expand(2, -1, -1, -1)).double().numpy()
+        expected = []
+        for seed, z in enumerate(codes):
+            weights, means, log_variances = (
+                part[seed, 0].double().numpy()
+                for part in (model.prior.log_weights, model.prior.means, model.prior.log_variances)
+            )
+            joint = [
+                w + multivariate_normal(m, np.diag(np.exp(v))).logpdf(z)
+                for w, m, v in zip(weights, means, log_variances, strict=True)
+            ]
+            table = confusion_matrix(split["y"].values, np.argmax(joint, 0), labels=range(10))
+            expected.append(100 * table[linear_sum_assignment(-table)].sum() / table.sum())
+        np.testing.assert_allclose(Clusters()(run).metrics["clustering_accuracy"], expected)
 
 
 class TestFlow:

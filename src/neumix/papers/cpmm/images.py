@@ -16,12 +16,13 @@ from neumix.hierarchical_mixture import HierarchicalMixture
 from neumix.measured import MeasuredRun
 from neumix.metrics.gaussian_distances import leading_directions, pairwise_frechet, spectral_groups
 from neumix.metrics.matching import clustering_accuracy
+from neumix.mixture_vae import MixtureVAE
 from neumix.papers.cpmm.integration import Integration
 from neumix.papers.cpmm.scores import bits_per_dim, density_metrics, labels, points
 from neumix.results import Measurement
 from neumix.settings import STRICT
 
-__all__ = ["Circuit", "Mixture"]
+__all__ = ["Circuit", "Clusters", "Mixture"]
 
 Count = Annotated[int, Setting(gt=0)]
 Floats = NDArray[np.float64]
@@ -119,6 +120,23 @@ class Mixture:
             own = np.repeat(np.arange(structure.clusters), structure.components)
             return np.tile(own, (model.n_seeds, 1))
         return np.stack([_joined(mixtures, seed, self.groups) for seed in range(model.n_seeds)])
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Clusters:
+    """Clustering accuracy of an autoencoder whose codes have a mixture as their prior.
+
+    References:
+        CPMM, Table 1 (which quotes VaDE's).
+    """
+
+    def __call__(self, trained: MeasuredRun) -> Measurement:
+        """Measure a run of a mixture of one facet on images with classes."""
+        model: MixtureVAE = trained.model()
+        split = trained.dataset["test"]
+        predicted = model.responsibilities(points(split, None, trained.run.seeds))[:, :, 0].argmax(2).numpy()
+        accuracy = 100 * clustering_accuracy(predicted, labels(split, None))
+        return Measurement({"clustering_accuracy": accuracy}, {})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,7 +35,7 @@ def table1(results: Results) -> pd.DataFrame:
     """Return bits per dimension and clustering accuracy of every model on both datasets."""
     rows = []
     labels = {dataset: _label(results, dataset) for dataset in IMAGES}
-    for name, title in MODELS.items():
+    for name, title in {**MODELS, "vade/{}": "VaDE (ours)"}.items():
         row = {"Model": title}
         for dataset, label in labels.items():
             run = image_run(results, name, dataset)
