@@ -201,7 +201,8 @@ def test_table_1_has_the_rows_of_the_paper(root: Path, roots: Mapping[str, Path]
     frame = table(root, "table1").set_index("Model")
     ours = ["Matched GMM", "GMM w/ S.Clust.", "EiNet (Matched)", "EiNet (Large)", "GMM w/ Curr.", "CPMM"]
     assert list(frame.index) == [*ours, "Teacher", "FFJORD", "VaDE (ours)", "VADE", "SPC", "DLS"]
-    assert list(frame) == ["MNIST BPD", "MNIST Acc. (%)", "Fashion-MNIST BPD", "Fashion-MNIST Acc. (%)"]
+    assert list(frame) == ["Images", "MNIST BPD", "MNIST Acc. (%)", "Fashion-MNIST BPD", "Fashion-MNIST Acc. (%)"]
+    assert list(frame["Images"]) == ["28 x 28"] * 9 + ["–"] * 3
     results = PAPER.results(root, "table1")
     accuracy = results["students/fashion_cpmm"].values("clustering_accuracy")
     assert frame.loc["CPMM", "Fashion-MNIST Acc. (%)"] == f"{accuracy[0]:.2f}"
@@ -210,24 +211,24 @@ def test_table_1_has_the_rows_of_the_paper(root: Path, roots: Mapping[str, Path]
     assert frame.loc["EiNet (Large)", "MNIST BPD"] == "1.80" and frame.loc["EiNet (Matched)", "MNIST BPD"] == "2.20"
     assert set(frame["MNIST Acc. (%)"][["EiNet (Large)", "Teacher", "FFJORD"]]) == {"–"}
     vade = results["vade/fashion"].values("clustering_accuracy")
-    assert list(frame.loc["VaDE (ours)"][2:]) == ["–", f"{vade.mean():.2f} ({vade.std(ddof=1):.2f})"]
-    assert list(frame.loc["SPC"]) == ["–", "quoted by the paper"] * 2
+    assert list(frame.loc["VaDE (ours)"][3:]) == ["–", f"{vade.mean():.2f} ({vade.std(ddof=1):.2f})"]
+    assert list(frame.loc["SPC"][1:]) == ["–", "quoted by the paper"] * 2
     smoke = SMOKE.table(roots["smoke"], "table1").set_index("Model")
     assert [name for name in smoke if name.endswith("BPD")] == [
         "digits in place of MNIST BPD",
         "image patches in place of Fashion-MNIST BPD",
     ]
-    assert set(smoke.loc["FFJORD"][2:]) == set(smoke.loc["EiNet (Large)"][2:]) == {NOT_RUN}
+    assert set(smoke.loc["FFJORD"][3:]) == set(smoke.loc["EiNet (Large)"][3:]) == {NOT_RUN}
 
 
 def test_table_2_names_both_datasets_of_each_direction(root: Path, roots: Mapping[str, Path]) -> None:
     frame = table(root, "table2").set_index("Model")
     assert list(frame.index[:2]) == ["CPMM", "FFJORD"]
-    assert list(frame)[1:3] == ["in MNIST, out Fashion-MNIST: AUPR (%)", "in Fashion-MNIST, out MNIST: AUROC (%)"]
+    assert list(frame)[2:4] == ["in MNIST, out Fashion-MNIST: AUPR (%)", "in Fashion-MNIST, out MNIST: AUROC (%)"]
     auroc = PAPER.results(root, "table2")["flows/fashion_ffjord"].values("auroc")
     assert frame.loc["FFJORD", "in Fashion-MNIST, out MNIST: AUROC (%)"] == f"{auroc[0]:.2f}"
     smoke = SMOKE.table(roots["smoke"], "table2")
-    assert list(smoke)[1::2] == ["in digits, out image patches: AUROC (%)", "in image patches, out digits: AUROC (%)"]
+    assert list(smoke)[2::2] == ["in digits, out image patches: AUROC (%)", "in image patches, out digits: AUROC (%)"]
 
 
 def test_table_3_is_in_the_papers_order(root: Path) -> None:
@@ -270,7 +271,11 @@ def test_claims_hold_by_their_numbers(root: Path) -> None:
     assert set(frame["Verdict"]) == {"holds"}
     assert len(frame) == 9 + 3 + 1 + 2
     evidence = frame["Evidence"]["CPMM has fewer bits per dimension than Matched GMM"]
-    assert evidence.startswith("MNIST: 2.00") and "; Fashion-MNIST: 2.00" in evidence and "(one seed)" in evidence
+    assert (
+        evidence.startswith("MNIST, 28 x 28: 2.00")
+        and "; Fashion-MNIST, 28 x 28: 2.00" in evidence
+        and "(one seed)" in evidence
+    )
     assert "CPMM tells MNIST from Fashion-MNIST better than FFJORD does" in frame.index
 
 
@@ -303,6 +308,22 @@ def test_with_several_seeds_an_interval_decides(root: Path, gap: float, verdict:
     assert f"better by {gap:+.3f} ± {half:.3f}" in found["Evidence"][name]
 
 
+def test_models_are_compared_on_the_same_images(roots: Mapping[str, Path]) -> None:
+    laptop = BY_SCALE["laptop"]
+    evidence = laptop.table(roots["laptop"], "table_claims").set_index("Claim")["Evidence"]
+    whole = evidence.index[evidence.str.contains("28 x 28")]
+    assert list(whole) == ["GMM w/ S.Clust. has fewer bits per dimension than Matched GMM"]
+    results = laptop.results(roots["laptop"], "table1")
+    ours, theirs = (
+        results[f"{name}/mnist_{model}"].values("bits_per_dim").mean()
+        for name, model in (("students", "cpmm"), ("small_baselines", "gmm_sclust"))
+    )
+    found = evidence["CPMM has fewer bits per dimension than GMM w/ S.Clust."]
+    assert found.startswith(f"MNIST, 14 x 14: {ours:.3f} against {theirs:.3f}, ")
+    frame = laptop.table(roots["laptop"], "table1").set_index(["Model", "Images"])
+    assert {("Matched GMM", "28 x 28"), ("Matched GMM", "14 x 14"), ("CPMM", "14 x 14")} <= set(frame.index)
+
+
 def test_what_is_undecided_or_refuted_on_one_dataset_is_so_in_all(root: Path) -> None:
     worse = claims(root, "bits_per_dim", lambda name, values: values + 9 * (name == "students/fashion_cpmm"))
     assert worse["Verdict"]["CPMM has fewer bits per dimension than Matched GMM"] == "does not hold"
@@ -312,7 +333,7 @@ def test_what_is_undecided_or_refuted_on_one_dataset_is_so_in_all(root: Path) ->
 def test_only_seeds_that_both_have_are_compared(root: Path) -> None:
     found = claims(root, "bits_per_dim", lambda name, _: [1.0] if name.endswith("_cpmm") else [2.0, 7.0])
     name = "CPMM has fewer bits per dimension than Matched GMM"
-    assert found["Evidence"][name].startswith("MNIST: 1.000 against 2.000, better by +1.000 (one seed)")
+    assert found["Evidence"][name].startswith("MNIST, 28 x 28: 1.000 against 2.000, better by +1.000 (one seed)")
 
 
 def test_a_first_component_that_is_used_refutes_that_it_never_is(root: Path) -> None:
@@ -327,7 +348,7 @@ def test_claims_name_what_was_measured_and_leave_out_what_was_not(roots: Mapping
     assert not [claim for claim in frame.index if "FFJORD does" in claim], "no FFJORD has seen image patches"
     assert "Fashion" not in "\n".join([*frame.index, *frame["Evidence"]])
     evidence = frame["Evidence"]["CPMM has fewer bits per dimension than EiNet (Matched)"]
-    assert evidence.startswith("digits: ") and ";" not in evidence
+    assert evidence.startswith("digits, 8 x 8: ") and ";" not in evidence
 
 
 def test_ellipses_lie_at_two_standard_deviations(root: Path) -> None:

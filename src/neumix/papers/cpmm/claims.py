@@ -1,11 +1,12 @@
 """The paper's claims in words, each checked on our numbers."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from neumix.claims import Claim, difference, every
-from neumix.papers.cpmm.readings import IMAGES, MODELS, image_run, other_title_of, title_of
+from neumix.papers.cpmm.readings import IMAGES, MODELS, SMALL, image_run, images_of, other_title_of, size_of, title_of
 from neumix.results import Results, RunResult
 
 __all__ = ["table_claims"]
@@ -24,8 +25,9 @@ _ORDERS = (
 """Who is said to have fewer bits per dimension than whom."""
 
 _RULE = (
-    "Mean of seed-wise differences with the half-width of its 95% t interval. Holds if the interval lies on the claimed"
-    " side of 0, does not hold if on the other. With one seed there is no interval, and the sign decides."
+    "Of runs on the same images: mean of seed-wise differences with the half-width of its 95% t interval. Holds if the"
+    " interval lies on the claimed side of 0, does not hold if on the other. With one seed there is no interval, and"
+    " the sign decides."
 )
 _NEVER = "Holds if a first component is the most likely one of no test image."
 
@@ -51,15 +53,24 @@ def table_claims(results: Results) -> pd.DataFrame:
     )
 
 
-def _named(results: Results, title: str, dataset: str) -> RunResult | None:
-    (name,) = [name for name, known in MODELS.items() if known == title]
-    return image_run(results, name, dataset)
+def _pair(results: Results, first: str, second: str, dataset: str) -> tuple[RunResult, RunResult] | None:
+    """Return the runs of two models on the same images of a dataset; none if there are none."""
+    for one, other in itertools.product(_runs(results, first, dataset), _runs(results, second, dataset)):
+        if images_of(one) == images_of(other):
+            return one, other
+    return None
+
+
+def _runs(results: Results, title: str, dataset: str) -> list[RunResult]:
+    names = [name for name, known in {**MODELS, **SMALL}.items() if known == title]
+    found = [image_run(results, name, dataset) for name in names]
+    return [run for run in found if run is not None]
 
 
 def _pairs(results: Results, first: str, second: str) -> list[tuple[RunResult, RunResult]]:
-    """Return the runs of two models on each dataset that both have."""
-    pairs = [(_named(results, first, dataset), _named(results, second, dataset)) for dataset in IMAGES]
-    return [(one, other) for one, other in pairs if one is not None and other is not None]
+    """Return the runs of two models on the same images, of each dataset that has both."""
+    pairs = [_pair(results, first, second, dataset) for dataset in IMAGES]
+    return [pair for pair in pairs if pair is not None]
 
 
 def _orders(results: Results) -> Iterator[tuple[str, Claim]]:
@@ -77,15 +88,15 @@ def _accuracies(results: Results) -> Iterator[tuple[str, Claim]]:
 
 
 def _outliers(results: Results) -> Iterator[tuple[str, Claim]]:
-    ours, flow = _named(results, "CPMM", "fashion"), _named(results, "FFJORD", "fashion")
-    if ours is not None and flow is not None:
-        text = f"CPMM tells {other_title_of(ours)} from {title_of(ours)} better than FFJORD does"
-        yield "Sec 5.2, Table 2", _compared(text, [(ours, flow)], "auroc", lower=False)
+    pair = _pair(results, "CPMM", "FFJORD", "fashion")
+    if pair is not None:
+        text = f"CPMM tells {other_title_of(pair[0])} from {title_of(pair[0])} better than FFJORD does"
+        yield "Sec 5.2, Table 2", _compared(text, [pair], "auroc", lower=False)
 
 
 def _first_components(results: Results) -> Iterator[tuple[str, Claim]]:
     for dataset in IMAGES:
-        run = _named(results, "CPMM", dataset)
+        run = image_run(results, "students/{}_cpmm", dataset)
         if run is not None and "first_component_share" in run.metrics:
             share = run.values("first_component_share")
             text = f"The first component of a trajectory is never the most likely one: {title_of(run)}"
@@ -104,7 +115,6 @@ def _compared(text: str, found: Sequence[tuple[RunResult, RunResult]], metric: s
         gap, half = difference(theirs, ours) if lower else difference(ours, theirs)
         verdicts.append(None if abs(gap) <= (half if shared > 1 else 0) else gap > 0)
         size = f"± {half:.3f}" if shared > 1 else "(one seed)"
-        evidence.append(
-            f"{title_of(first)}: {ours.mean():.3f} against {theirs.mean():.3f}, better by {gap:+.3f} {size}"
-        )
+        means = f"{ours.mean():.3f} against {theirs.mean():.3f}, better by {gap:+.3f} {size}"
+        evidence.append(f"{title_of(first)}, {size_of(first)}: {means}")
     return Claim(text, "; ".join(evidence), every(verdicts))

@@ -1,5 +1,7 @@
 """What both tables and figures read from the results of runs."""
 
+from typing import Any
+
 from neumix.results import Results, RunResult
 
 __all__ = [
@@ -7,10 +9,13 @@ __all__ = [
     "CITED",
     "IMAGES",
     "MODELS",
+    "SMALL",
     "find_run",
     "image_run",
+    "images_of",
     "other_title_of",
     "settings_of",
+    "size_of",
     "title_of",
     "titles_of",
 ]
@@ -30,6 +35,12 @@ MODELS = {
 }
 """Rows of Table 1 that the paper measured, in its order, by run."""
 
+SMALL = {
+    name.replace("baselines/", "small_baselines/"): title for name, title in MODELS.items() if "baselines/" in name
+}
+"""The same models on the smaller images of a reduced budget, where a scale has such."""
+
+_SIDES = {"mnist": 28, "fashion_mnist": 28, "digits": 8, "patches": 8}
 _SOURCES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "digits": "digits", "patches": "image patches"}
 
 CITED = ("VADE", "SPC", "DLS")
@@ -62,12 +73,19 @@ def settings_of(run: RunResult) -> dict[str, object]:
 
 def title_of(run: RunResult) -> str:
     """Return what a reader calls the images of a run."""
-    return _SOURCES[_images(run)["source"]]
+    return _SOURCES[images_of(run)["source"]]
+
+
+def size_of(run: RunResult) -> str:
+    """Return the size of a run's images in pixels, `28 x 28`."""
+    images = images_of(run)
+    side = _SIDES[images.get("source", run.parameters["data"]["name"])] // images.get("shrink", 1)
+    return f"{side} x {side}"
 
 
 def other_title_of(run: RunResult) -> str:
     """Return what a reader calls the images that a run tells its own from."""
-    return _SOURCES[_images(run)["other"]]
+    return _SOURCES[images_of(run)["other"]]
 
 
 def titles_of(results: Results, dataset: str) -> tuple[str, str]:
@@ -78,8 +96,7 @@ def titles_of(results: Results, dataset: str) -> tuple[str, str]:
     return IMAGES[dataset], next(title for key, title in IMAGES.items() if key != dataset)
 
 
-def _images(run: RunResult) -> dict[str, str]:
+def images_of(run: RunResult) -> dict[str, Any]:
     """Return the settings of a run's images, be they seen through a flow or not."""
     settings = run.parameters["data"]["settings"]
-    images: dict[str, str] = settings.get("base", settings)
-    return images
+    return {key: value for key, value in settings.get("base", settings).items() if key != "name"}

@@ -1,10 +1,23 @@
 """Tables of the CPMM paper and of the experiments beyond it."""
 
+from collections.abc import Iterator, Mapping
+
 import pandas as pd
 
 from neumix.absent import NOT_RUN
 from neumix.papers.cpmm.claims import table_claims
-from neumix.papers.cpmm.readings import ABLATION, CITED, IMAGES, MODELS, find_run, image_run, title_of, titles_of
+from neumix.papers.cpmm.readings import (
+    ABLATION,
+    CITED,
+    IMAGES,
+    MODELS,
+    SMALL,
+    find_run,
+    image_run,
+    size_of,
+    title_of,
+    titles_of,
+)
 from neumix.results import Results, RunResult
 from neumix.spread import mean_and_sd
 
@@ -35,15 +48,14 @@ def table1(results: Results) -> pd.DataFrame:
     """Return bits per dimension and clustering accuracy of every model on both datasets."""
     rows = []
     labels = {dataset: _label(results, dataset) for dataset in IMAGES}
-    for name, title in {**MODELS, "vade/{}": "VaDE (ours)"}.items():
-        row = {"Model": title}
+    for row, runs in _image_rows(results, {**MODELS, **SMALL, "vade/{}": "VaDE (ours)"}):
         for dataset, label in labels.items():
-            run = image_run(results, name, dataset)
-            row[f"{label} BPD"] = _cell(run, "bits_per_dim", 2)
-            row[f"{label} Acc. (%)"] = _cell(run, "clustering_accuracy", 2)
+            row[f"{label} BPD"] = _cell(runs[dataset], "bits_per_dim", 2)
+            row[f"{label} Acc. (%)"] = _cell(runs[dataset], "clustering_accuracy", 2)
         rows.append(row)
     quoted = [
-        {"Model": model} | {f"{label} {column}": cell for label in labels.values() for column, cell in _QUOTE.items()}
+        {"Model": model, "Images": _DASH}
+        | {f"{label} {column}": cell for label in labels.values() for column, cell in _QUOTE.items()}
         for model in CITED
     ]
     return pd.DataFrame([*rows, *quoted])
@@ -53,12 +65,10 @@ def table2(results: Results) -> pd.DataFrame:
     """Return AUROC and AUPR of every model as a detector of the other dataset, in both directions."""
     rows = []
     titles = {dataset: titles_of(results, dataset) for dataset in IMAGES}
-    for name, title in _DETECTORS.items():
-        row = {"Model": title}
+    for row, runs in _image_rows(results, {**_DETECTORS, **SMALL}):
         for dataset, (own, other) in titles.items():
-            run = image_run(results, name, dataset)
-            row[f"in {own}, out {other}: AUROC (%)"] = _cell(run, "auroc", 2)
-            row[f"in {own}, out {other}: AUPR (%)"] = _cell(run, "aupr", 2)
+            row[f"in {own}, out {other}: AUROC (%)"] = _cell(runs[dataset], "auroc", 2)
+            row[f"in {own}, out {other}: AUPR (%)"] = _cell(runs[dataset], "aupr", 2)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -146,6 +156,17 @@ def table_integration(results: Results) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _image_rows(
+    results: Results, models: Mapping[str, str]
+) -> Iterator[tuple[dict[str, str], dict[str, RunResult | None]]]:
+    """Yield the first cells of a row for each model, and its runs by dataset; nothing for what is added but not run."""
+    for name, title in models.items():
+        runs = {dataset: image_run(results, name, dataset) for dataset in IMAGES}
+        sizes = sorted({size_of(run) for run in runs.values() if run is not None})
+        if sizes or name not in SMALL:
+            yield {"Model": title, "Images": ", ".join(sizes) or NOT_RUN}, runs
 
 
 def _label(results: Results, dataset: str) -> str:
