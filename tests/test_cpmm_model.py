@@ -57,6 +57,15 @@ def of_first(found: FactorAnalyzers, config: Config) -> dict[str, Tensor]:
     return {name: part[:, :: config.components] for name, part in parts(found).items()}
 
 
+@EVERY
+def test_random_trajectories_begin_as_narrow_as_is_asked(kind):
+    for asked in (0.0, -3.0):
+        config = dataclasses.replace(KINDS[kind], start_log_variance=asked)
+        with torch.no_grad():
+            first = of_first(Model(config, {"x": (3,)}, generators((0, 1), "init")).mixtures(), config)
+        torch.testing.assert_close(first["log_variances"], torch.full((2, 3, 3), asked))
+
+
 class TestExtraction:
     @SHAPES
     @EVERY

@@ -25,7 +25,15 @@ _SPREAD = 0.1  # of the perturbations of a standard Gaussian
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Config(Structure, Equation):
-    """Settings of the mixtures: a cluster is a trajectory, its components are states at even pseudotimes in [0, 1]."""
+    """Settings of the mixtures: a cluster is a trajectory, its components are states at even pseudotimes in [0, 1].
+
+    Arguments:
+        start_log_variance: log d of the random states that trajectories begin with. A flow's latent space is one
+            Gaussian, of which a single wide component is a perfect model: narrow ones have to spread over it, and are
+            then drawn apart along the trajectories.
+    """
+
+    start_log_variance: float = 0.0
 
 
 Loss = Likelihood
@@ -66,12 +74,13 @@ class Model(HierarchicalMixture):
         self.field = StateField(config, channels, self.grid, [g for g in generators for _ in range(repeats)])
         size = (config.clusters, channels, *self.grid)
         start = torch.stack([_SPREAD * torch.randn(*size, generator=generator) for generator in generators])
+        log_variance = self.unlimited(torch.tensor(config.start_log_variance))
         self.logits = nn.Parameter(torch.zeros(len(generators), config.clusters))
         self.initial = nn.Parameter(start)  # (S, C, channels, ...)
         if self.constant:
-            self.raw_log_variances = nn.Parameter(self.unlimited(torch.zeros(len(generators), config.clusters, 1)))
+            self.raw_log_variances = nn.Parameter(log_variance.expand(len(generators), config.clusters, 1).clone())
         else:
-            self._part(start, config.rank + 1).copy_(self.unlimited(torch.zeros(())))
+            self._part(start, config.rank + 1).copy_(log_variance)
 
     def mixtures(self) -> FactorAnalyzers:
         """Return the components at even pseudotimes, one trajectory after the other."""
