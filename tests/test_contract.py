@@ -183,9 +183,11 @@ def form(settings: Any) -> Any:
     return type(settings) if type(settings) in (int, float) else settings
 
 
-# One run of each form: those that differ in numbers alone are trained, each of them, by the pipeline at scale smoke.
-FORMS = {form((run.data.name, run.model, run.stages)): run for run in reversed(RUNS.values())}
-FORMED = {run.id: run for run in reversed(FORMS.values())}
+FORMS: dict[Any, Run] = {}
+for candidate in RUNS.values():
+    FORMS.setdefault(form((candidate.data.name, candidate.model, candidate.stages)), candidate)
+FORMED = {run.id: run for run in FORMS.values()}
+"""The first run of each form; those that differ in numbers alone are trained, all of them, by the smoke pipeline."""
 
 
 def two_seeds(run: Run, datasets: dict[str, Dataset]) -> tuple[Run, Dataset]:

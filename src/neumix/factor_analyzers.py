@@ -34,8 +34,7 @@ class FactorAnalyzers:
 
     def of_seed(self, seed: int) -> "FactorAnalyzers":
         """Return the mixture of one seed, S = 1."""
-        parts = (self.log_weights, self.means, self.factors, self.log_variances)
-        return FactorAnalyzers(*(part[seed : seed + 1].contiguous() for part in parts))
+        return FactorAnalyzers(*(part[seed : seed + 1] for part in vars(self).values()))
 
     def log_densities(self, x: Tensor) -> Tensor:
         """Return the log-density of every component at points (S, N, M), (S, N, K).

@@ -89,12 +89,12 @@ class Model(HierarchicalMixture):
         if loss.start in ("kmeans", "kmeans_fa"):
             rank = self.structure.rank if loss.start == "kmeans_fa" else 0
             for seed, (x, generator) in enumerate(zip(self.points_to_start(split), noise, strict=True)):
-                self._start(seed, clustered(x, self.means.shape[1], rank, generator))
+                self._set(seed, clustered(x, self.means.shape[1], rank, generator))
         if isinstance(loss, Em):
             self._fit(loss, self.points_to_start(split))
 
-    def _start(self, seed: int, found: FactorAnalyzers) -> None:
-        """Start the components of a seed at some of the same number, or at those without their factors."""
+    def _set(self, seed: int, found: FactorAnalyzers) -> None:
+        """Set the components of a seed to some of the same number; where those have no factors, its own stay."""
         self.logits[seed], self.means[seed] = found.log_weights[0], found.means[0]
         if found.factors.shape[3]:
             self.factors[seed] = found.factors[0]
@@ -115,7 +115,7 @@ class Model(HierarchicalMixture):
         floor = math.exp(self.structure.least_log_variance)
         start = self.mixtures()
         for seed in range(self.n_seeds):
-            found, x, before = start.of_seed(seed), points[seed : seed + 1].contiguous(), -math.inf
+            found, x, before = start.of_seed(seed), points[seed : seed + 1], -math.inf
             for iteration in range(loss.iterations):
                 found, mean = em_step(found, x, floor)
                 log_likelihood = float(mean)
@@ -123,9 +123,7 @@ class Model(HierarchicalMixture):
                 if log_likelihood - before < loss.tolerance:
                     break
                 before = log_likelihood
-            self.logits[seed], self.means[seed] = found.log_weights[0], found.means[0]
-            self.factors[seed] = found.factors[0]
-            self.raw_log_variances[seed] = self.unlimited(found.log_variances[0])
+            self._set(seed, found)
 
 
 def _normal(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
