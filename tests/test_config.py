@@ -459,3 +459,74 @@ def test_settings_alone_do_not_load_the_models() -> None:
     code += "sys.exit('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+
+
+OPENING = """
+import sys
+from pathlib import Path
+from neumix import dag
+from neumix.settings import CatalogueError
+try:
+    catalogue = dag.open_catalogue(Path(), {"scale": "smoke"})
+except CatalogueError as error:
+    sys.exit(f"refused: {error}")
+runs = [run for paper in catalogue.papers.values() for run in paper.runs.values()]
+print([history for run in runs for history in dag.evaluation_history(catalogue, run)], "torch" in sys.modules)
+"""
+
+
+def opened(pipeline: Pipeline) -> str:
+    """Return the histories that measures of a copy read, and whether torch was needed to know."""
+    command = [sys.executable, "-c", OPENING]
+    done = subprocess.run(
+        command, cwd=pipeline.root, env=pipeline.environment, check=False, capture_output=True, text=True
+    )
+    return done.stdout + done.stderr
+
+
+def expected(*, imported: bool) -> str:
+    loaded = load(REPOSITORY)
+    runs = [run for paper in loaded.papers.values() for run in paper.runs.values()]
+    histories = [history for run in runs for history in dag.evaluation_history(loaded, run)]
+    assert "results/smoke/runs/genmm/nll/genmm_mnist_k1/history.csv" in histories
+    assert len(histories) < len(runs)
+    return f"{histories} {imported}\n"
+
+
+@pytest.fixture(scope="module")
+def in_order(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """A copy whose settings were checked against its code."""
+    pipeline = copy_pipeline(tmp_path_factory.mktemp("in_order") / "pipeline")
+    assert opened(pipeline) == expected(imported=True)
+    return pipeline
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "imported"),
+    [
+        (lambda copy: None, False),
+        (lambda copy: copy.edit(put(EXPERIMENT, title="Other")), False),
+        (lambda copy: copy.edit(put(STAGE, learning_rate=0.5)), True),
+        (lambda copy: copy.append("src/neumix/models/inclass/network.py", "# comment\n"), True),
+        (lambda copy: (copy.root / ".neumix/checked/smoke.json").write_text("{"), True),
+    ],
+    ids=["nothing", "title", "setting", "code", "damaged note"],
+)
+def test_models_are_imported_when_code_or_settings_have_changed(
+    in_order: Pipeline, tmp_path: Path, change: Callable[[Pipeline], None], imported: bool
+) -> None:
+    copy = in_order.copy(tmp_path / "pipeline")
+    change(copy)
+    assert opened(copy) == expected(imported=imported)
+    assert opened(copy) == expected(imported=False)
+
+
+@pytest.mark.slow
+def test_what_was_refused_is_refused_again(in_order: Pipeline, tmp_path: Path) -> None:
+    copy = in_order.copy(tmp_path / "pipeline")
+    copy.edit(put(f"{STAGE}/loss", colour="red"))
+    for _ in range(2):
+        refused = opened(copy)
+        assert refused.startswith("refused: ")
+        assert "colour" in refused

@@ -23,7 +23,7 @@ from neumix.published import (
 from neumix.run import Budget, Run, Slug, budget_note, module_name
 from neumix.settings import STRICT, CatalogueError, nearest, parse, read_yaml
 
-__all__ = ["Catalogue", "Item", "Paper", "Settings", "Value", "load", "load_settings"]
+__all__ = ["Catalogue", "Item", "Paper", "Settings", "Value", "check_against_code", "load", "load_settings"]
 
 Scale = Literal["smoke", "laptop", "paper"]
 
@@ -150,12 +150,21 @@ class Paper:
 
 @dataclasses.dataclass(frozen=True)
 class Catalogue:
-    """All configuration, checked and resolved for one scale."""
+    """All configuration, checked and resolved for one scale.
+
+    Arguments:
+        settings: what the user chose.
+        datasets: by name.
+        margins: by metric.
+        papers: by slug.
+        histories: ids of the runs whose measures read the history of training; none if that has not been looked up.
+    """
 
     settings: Settings
     datasets: Mapping[str, DatasetDeclaration]
     margins: Mapping[str, Margin]
     papers: Mapping[str, Paper]
+    histories: frozenset[str] | None = None
 
     @property
     def selected(self) -> tuple[str, ...]:
@@ -208,8 +217,7 @@ def load(root: Path, settings: Settings, *, check_modules: bool = True) -> Catal
     Arguments:
         root: folder of the repository.
         settings: what the user chose.
-        check_modules: also check the settings of datasets, models and measures against the code, which
-            imports the models (and torch).
+        check_modules: also check the settings against the code.
 
     Raises:
         CatalogueError: one line for each problem, with file, key and the nearest valid key.
@@ -221,10 +229,19 @@ def load(root: Path, settings: Settings, *, check_modules: bool = True) -> Catal
     catalogue = Catalogue(settings, load_declarations(config / "datasets.yaml"), margins, papers)
     catalogue.selected  # noqa: B018 (an unknown paper is an error now, not when a rule asks)
     if check_modules:
-        for slug, paper in papers.items():
-            for run in paper.runs.values():
-                _check_modules(run, str(config / "papers" / f"{slug}.yaml"))
+        check_against_code(root, catalogue)
     return catalogue
+
+
+def check_against_code(root: Path, catalogue: Catalogue) -> None:
+    """Check the settings of datasets, models and measures against the code, which imports the models (and torch).
+
+    Raises:
+        CatalogueError: one line for each problem, with file, key and the nearest valid key.
+    """
+    for slug, paper in catalogue.papers.items():
+        for run in paper.runs.values():
+            _check_modules(run, str(root / "config" / "papers" / f"{slug}.yaml"))
 
 
 def _load_paper(config: Path, slug: str, scale: Scale, margins: Mapping[str, Margin]) -> Paper:

@@ -1,9 +1,12 @@
 """What the workflow's rules ask of the catalogue: files, code and settings of each job, in plain types."""
 
+import dataclasses
 import functools
+import hashlib
 import importlib
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from pydantic import TypeAdapter
 from neumix import catalogue as catalogues
 from neumix.catalogue import Catalogue, Value
 from neumix.closure import sources, write_list
-from neumix.files import sha256
+from neumix.files import sha256, write_text
 from neumix.results import RunFiles
 from neumix.run import Run, Training, module_name
 from neumix.settings import CatalogueError, nearest, parse
@@ -45,7 +48,7 @@ __all__ = [
     "values",
 ]
 
-_LISTS = Path(".neumix/code")
+_LISTS, _CHECKED = Path(".neumix/code"), Path(".neumix/checked")
 
 
 def open_catalogue(root: Path, config: Mapping[str, Any], *, checked: bool = True) -> Catalogue:
@@ -54,12 +57,50 @@ def open_catalogue(root: Path, config: Mapping[str, Any], *, checked: bool = Tru
     Arguments:
         root: folder of the repository.
         config: of Snakemake.
-        checked: against the code, which takes seconds.
+        checked: against the code. That imports every model, which takes seconds, so it is noted below `root`/.neumix
+            and done again when the code or the settings of a run have changed.
 
     Raises:
         CatalogueError: one line for each problem.
+        OSError: the note cannot be written.
     """
-    return catalogues.load(root, catalogues.load_settings(config), check_modules=checked)
+    settings = catalogues.load_settings(config)
+    catalogue = catalogues.load(root, settings, check_modules=False)
+    note, state = root / _CHECKED / f"{settings.scale}.json", _state(catalogue)
+    histories = _histories(note, state)
+    if checked and histories is None:
+        catalogues.check_against_code(root, catalogue)
+        histories = frozenset(run.id for run in _runs(catalogue) if _reads_history(run))
+        write_text(note, json.dumps({"state": state, "histories": sorted(histories)}, indent=1) + "\n")
+    return dataclasses.replace(catalogue, histories=histories)
+
+
+def _state(catalogue: Catalogue) -> str:
+    """Return a hash of everything that decides whether a catalogue fits the code."""
+    state, package = hashlib.sha256(), Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        state.update(f"{path.relative_to(package).as_posix()} {sha256(path)}\n".encode())
+    for run in _runs(catalogue):
+        state.update(repr((run.id, run.data, run.model, run.stages, run.measure)).encode())
+    return state.hexdigest()
+
+
+def _runs(catalogue: Catalogue) -> Iterator[Run]:
+    return (run for paper in catalogue.papers.values() for run in paper.runs.values())
+
+
+def _histories(note: Path, state: str) -> frozenset[str] | None:
+    """Return what a note says, if it can be read and is of this state."""
+    try:
+        content = json.loads(note.read_text(encoding="utf-8"))
+        return frozenset(map(str, content["histories"])) if content["state"] == state else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _reads_history(run: Run) -> bool:
+    evaluation = importlib.import_module(f"{module_name('papers', run.paper)}.evaluation")
+    return getattr(evaluation.MEASURES[run.measure.name], "reads_history", False)
 
 
 def code(*modules: str) -> list[str]:
@@ -124,8 +165,7 @@ def evaluation_code(catalogue: Catalogue, run: Run) -> list[str]:
 
 def evaluation_history(catalogue: Catalogue, run: Run) -> list[str]:
     """Return the history of a run's training, if its measure reads it."""
-    evaluation = importlib.import_module(f"{module_name('papers', run.paper)}.evaluation")
-    reads = getattr(evaluation.MEASURES[run.measure.name], "reads_history", False)
+    reads = _reads_history(run) if catalogue.histories is None else run.id in catalogue.histories
     return [_files(catalogue, run.id).history.as_posix()] if reads else []
 
 
