@@ -8,6 +8,10 @@ import pytest
 from filelock import FileLock
 from workflow_copy import Pipeline, tiny_pipeline
 
+# Read when torch is imported, after this file. Tests run beside each other: threads that wait for one another would
+# burn a third of the processors' time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:

@@ -5,14 +5,12 @@ import math
 
 import pytest
 import torch
-import vae_reference as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from neumix.accumulation import chunked, mean_in_chunks
 
-one_thread = reference.one_thread
 SIZES = {"seeds": st.integers(1, 3), "points": st.integers(1, 9), "size": st.integers(1, 11)}
 
 

@@ -20,15 +20,6 @@ GAUSSIAN = Network(encoder=(6,), decoder=(5, 4), activation="leaky_relu", likeli
 NETWORKS = pytest.mark.parametrize("network", [BERNOULLI, GAUSSIAN], ids=["bernoulli", "gaussian"])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Kernels this small only lose time on a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def build(network: Network, latent: int = 2, shape: tuple[int, ...] = (3,), seeds: tuple[int, ...] = (0, 1)):
     model = Autoencoder(network, latent, {"x": shape, "y": ()}, generators(seeds, "init"))
     reference.scatter(model, 0.3)

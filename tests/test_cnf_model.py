@@ -24,7 +24,6 @@ from neumix.settings import CatalogueError, parse
 from neumix.training import Phase, fit, generators
 from neumix.vector_field import Convolutional, Perceptron, VectorField
 
-one_thread = vae_reference.one_thread
 EXACT = Exact(name="exact")
 PROBES = Hutchinson(name="hutchinson", probes=2)
 RK4 = RungeKutta(name="rk4", steps=4)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import vae_reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -18,7 +17,6 @@ from neumix.convolution import (
     wide_to_narrow,
 )
 
-one_thread = vae_reference.one_thread
 SIZES = [(1, 1), (1, 2), (2, 1), (1, 5), (4, 1), (2, 2), (3, 3), (3, 5), (7, 4)]
 SHAPES = {
     "networks": st.integers(1, 3),

@@ -16,7 +16,6 @@ from neumix.models.coupling_flow import Config, Loss, Model
 from neumix.settings import CatalogueError, parse
 from neumix.training import generators
 
-one_thread = reference.one_thread
 KINDS = pytest.mark.parametrize("univariate", ["affine", "spline"])
 CASES = {
     "univariate": st.sampled_from(["affine", "spline"]),

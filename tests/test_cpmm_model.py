@@ -22,8 +22,6 @@ from neumix.seeding import numpy_rng
 from neumix.settings import CatalogueError, parse
 from neumix.training import Phase, Trained, fit, generators
 
-one_thread = vae_reference.one_thread
-
 CPU = torch.device("cpu")
 NLL = Likelihood(name="nll", noise=0)
 SMALL = Config(clusters=3, components=4, rank=2, width=5, augment=1)

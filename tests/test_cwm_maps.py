@@ -24,7 +24,6 @@ from neumix.models.cwm.maps import (
 from neumix.settings import CatalogueError, parse
 from neumix.training import generators
 
-one_thread = reference.one_thread
 SETTINGS = {
     "diagonal": {"name": "diagonal"},
     "full": {"name": "full"},

@@ -21,7 +21,6 @@ from neumix.models.cwm.maps import Affine, DiagonalAffine, Spline
 from neumix.settings import CatalogueError, parse
 from neumix.training import generators
 
-one_thread = reference.one_thread
 DIAGONAL, FULL, SPLINE = Affine(name="diagonal"), Affine(name="full"), Spline(name="spline", hidden=(6,), bins=4)
 MAPS = pytest.mark.parametrize("maps", [DIAGONAL, FULL, SPLINE], ids=lambda maps: maps.name)
 NLL = Likelihood(name="nll")

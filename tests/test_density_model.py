@@ -26,7 +26,6 @@ from neumix.seeding import numpy_rng
 from neumix.targets import target
 from neumix.training import Phase, Trained, fit, generators
 
-one_thread = reference.one_thread
 NLL = Likelihood(name="nll")
 DIAGONAL, FULL, SPLINE = Affine(name="diagonal"), Affine(name="full"), Spline(name="spline", hidden=(6,), bins=4)
 COMPONENTS = 3

@@ -18,15 +18,6 @@ RHO = 0.8
 EXACT = -0.5 * math.log(1 - RHO**2)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Kernels this small only lose time on a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def correlated(seeds: int, points: int, purpose: str) -> Tensor:
     """Return points (S, B, 2) of unit normals with correlation RHO."""
     z = torch.stack([torch.randn(points, 2, generator=g) for g in generators(range(seeds), purpose)])

@@ -27,7 +27,6 @@ from neumix.seeding import numpy_rng
 from neumix.settings import CatalogueError, parse
 from neumix.training import Interrupted, Phase, Trained, fit, generators
 
-one_thread = vae_reference.one_thread
 CPU = torch.device("cpu")
 EM, NLL = Em(name="em", step=0.3), Likelihood(name="nll")
 LOSSES = pytest.mark.parametrize("loss", [EM, NLL], ids=["em", "nll"])

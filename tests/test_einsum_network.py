@@ -25,7 +25,6 @@ from neumix.region_graph import RegionGraph, poon_domingos, random_binary_trees,
 from neumix.seeding import numpy_rng
 from neumix.training import generators
 
-one_thread = vae_reference.one_thread
 LEVELS = 3
 NORMAL, BINOMIAL = Normal(name="normal", least_variance=1e-3), Binomial(name="binomial", levels=LEVELS)
 FAMILIES = pytest.mark.parametrize("family", [NORMAL, BINOMIAL], ids=["normal", "binomial"])

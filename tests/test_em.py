@@ -7,7 +7,6 @@ import warnings
 import numpy as np
 import pytest
 import torch
-import vae_reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
@@ -17,7 +16,6 @@ from torch.distributions import MultivariateNormal
 
 from neumix import em
 
-one_thread = vae_reference.one_thread
 CASES = st.tuples(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 9))  # seed, K, N
 TEMPERATURES = st.floats(0.05, 50)
 

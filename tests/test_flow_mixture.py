@@ -17,7 +17,6 @@ from neumix.flow_mixture import Architecture, FlowComponents, standard_log_prob
 from neumix.glow import Glow
 from neumix.training import generators
 
-one_thread = vae_reference.one_thread
 SHAPES = pytest.mark.parametrize(("shape", "blocks"), [((1, 1, 5), 2), ((4, 4, 1), 1), ((4, 8, 2), 2)])
 KINDS: dict[str, dict[str, Any]] = {
     "one": {},

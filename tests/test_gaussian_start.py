@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-import vae_reference as reference
 from sklearn import mixture as library
 
 from neumix.batching import DeviceSplit
@@ -22,7 +21,6 @@ from neumix.seeding import numpy_rng
 from neumix.training import Phase, generators
 from neumix.training import fit as train
 
-one_thread = reference.one_thread
 DIAGONAL, FULL, SPLINE = Affine(name="diagonal"), Affine(name="full"), Spline(name="spline", hidden=(6,), bins=4)
 MAPS = pytest.mark.parametrize("maps", [DIAGONAL, FULL, SPLINE], ids=lambda maps: maps.name)
 NLL = Likelihood(name="nll")

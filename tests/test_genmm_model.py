@@ -23,7 +23,6 @@ from neumix.schedule import Stage
 from neumix.settings import CatalogueError, parse
 from neumix.training import Interrupted, Phase, Trained, fit, generators
 
-one_thread = vae_reference.one_thread
 EM = Em(name="em")
 CPU = torch.device("cpu")
 SHAPE = (2, 2, 1)

@@ -14,7 +14,6 @@ from neumix import glow
 from neumix.glow import Glow
 from neumix.training import generators
 
-one_thread = vae_reference.one_thread
 MIXINGS = pytest.mark.parametrize("mixing", ["plain", "lu"])
 CASES = [
     ((1, 1, 2), 1),

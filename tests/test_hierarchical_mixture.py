@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import vae_reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
@@ -26,8 +25,6 @@ from neumix.schedule import Stage
 from neumix.seeding import numpy_rng
 from neumix.settings import CatalogueError, parse
 from neumix.training import NonFiniteLossError, Phase, fit, generators
-
-one_thread = vae_reference.one_thread
 
 CPU = torch.device("cpu")
 QUIET = Likelihood(name="nll", noise=0)

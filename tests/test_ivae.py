@@ -18,7 +18,6 @@ from neumix.schedule import Stage
 from neumix.settings import CatalogueError, parse
 from neumix.training import Phase, fit, generators
 
-one_thread = reference.one_thread
 ELBO = Loss(name="elbo")
 LABELS = 4
 

@@ -24,8 +24,6 @@ from neumix.seeding import numpy_rng
 from neumix.settings import CatalogueError, parse
 from neumix.training import Phase, Trained, fit, generators
 
-one_thread = vae_reference.one_thread
-
 CPU = torch.device("cpu")
 SMALL = Config(clusters=2, components=2, rank=1)
 CONSTANT = dataclasses.replace(SMALL, diagonal="constant")

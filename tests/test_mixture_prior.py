@@ -22,15 +22,6 @@ SHARES = (300, 600, 900)
 SD = torch.tensor([0.5, 0.25])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Kernels this small only lose time on a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def build(facets: int, components: int, dimension: int, n_seeds: int, scale: float = 1.0) -> MixturePrior:
     prior = MixturePrior(facets, components, dimension, n_seeds)
     reference.scatter(prior, scale)

@@ -24,7 +24,6 @@ from neumix.schedule import Stage
 from neumix.settings import CatalogueError, parse
 from neumix.training import Phase, fit, generators
 
-one_thread = reference.one_thread
 ELBO = vade.Loss(name="elbo")
 RECONSTRUCTION = vade.Loss(name="reconstruction")
 

@@ -16,7 +16,6 @@ from neumix.ode_flow import Dopri5, Exact, Hutchinson, OdeFlow, RungeKutta, dire
 from neumix.training import generators
 from neumix.vector_field import Convolutional, Perceptron, VectorField, make_field
 
-one_thread = vae_reference.one_thread
 EXACT = Exact(name="exact")
 SPACES = [place / 50 for place in range(51)]
 

@@ -17,7 +17,6 @@ from neumix.schedule import Stage
 from neumix.settings import CatalogueError, parse
 from neumix.training import Phase, fit, generators
 
-one_thread = vae_reference.one_thread
 LOSS = Loss(name="cross_entropy")
 SMALL = Config(width=4, stages=2, blocks=2, features=8, classes=5)
 EPSILON = 1e-5  # of the normalisation

@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 import torch
-import vae_reference as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -12,7 +11,6 @@ from torch.nn import functional
 
 from neumix.models.cwm.tanh_network import log_softmax_at, logits
 
-one_thread = reference.one_thread
 DEPTHS = pytest.mark.parametrize("hidden", [(), (5,), (5, 4), (4, 5, 3), (3, 4, 3, 4)], ids=len)
 Layers = tuple[list[Tensor], list[Tensor]]
 

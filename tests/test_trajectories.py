@@ -19,8 +19,6 @@ from neumix.settings import CatalogueError, parse
 from neumix.training import generators
 from neumix.trajectories import Equation, StateField, solve
 
-one_thread = vae_reference.one_thread
-
 SMALL = Equation(width=6)
 SHAPES = pytest.mark.parametrize("shape", [(), (4, 3)], ids=["vectors", "images"])
 

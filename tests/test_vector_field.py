@@ -13,7 +13,6 @@ from torch.nn import functional
 from neumix.training import generators
 from neumix.vector_field import Convolutional, FieldConfig, Perceptron, VectorField, make_field
 
-one_thread = vae_reference.one_thread
 ACTIVATIONS = {"softplus": functional.softplus, "tanh": torch.tanh, "sin": torch.sin}
 ACTIVATION = pytest.mark.parametrize("activation", ACTIVATIONS)
 CONDITIONING = pytest.mark.parametrize("conditioning", ["concat", "concatsquash"])

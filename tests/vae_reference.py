@@ -1,7 +1,7 @@
 """Autoencoders once more, one seed and one point at a time, in float64 and by torch.distributions; small networks."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -17,15 +17,6 @@ BERNOULLI = Network(encoder=(5,), decoder=(4,))
 GAUSSIAN = Network(encoder=(5,), decoder=(4,), activation="leaky_relu", likelihood="gaussian", noise_sd=0.4)
 LINEAR = Network(encoder=(), decoder=(), likelihood="gaussian", noise_sd=0.5)
 NETWORKS = pytest.mark.parametrize("network", [BERNOULLI, GAUSSIAN], ids=["bernoulli", "gaussian"])
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Kernels this small only lose time on a second thread; a module that takes this name uses it in every test."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def weights(model: nn.Module) -> Weights:
