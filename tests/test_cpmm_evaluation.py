@@ -20,6 +20,7 @@ from neumix.data import logit_images
 from neumix.data.dataset import Dataset
 from neumix.factor_analyzers import FactorAnalyzers
 from neumix.measured import MeasuredRun
+from neumix.ode_flow import RungeKutta
 from neumix.papers.cpmm.flows import Flow
 from neumix.papers.cpmm.images import Circuit, Clusters, Mixture
 from neumix.papers.cpmm.integration import Integration, log_integral
@@ -305,6 +306,9 @@ class TestFlow:
         np.testing.assert_allclose(found.metrics["latent_mean_square"], [np.square(latent).mean()], rtol=1e-5)
         expected = -model.log_prob(x[:, :20]).mean(1).numpy()
         np.testing.assert_allclose(found.metrics["nll"], expected, rtol=1e-5)
+        finer = -model.log_prob(x[:, :100], solver=RungeKutta(name="rk4", steps=32)).mean(1).numpy()
+        coarse = -model.log_prob(x[:, :100]).mean(1).numpy()
+        np.testing.assert_allclose(found.metrics["finer_nll"], finer - coarse, atol=1e-6)
         np.testing.assert_array_equal(found.metrics["evaluations"], [32, 32])
         assert (found.metrics["inverse_error"] < 1e-4).all()
 
@@ -318,6 +322,10 @@ class TestFlow:
         expected = in_bits(run.model().log_prob_of(x).double().numpy(), run.dataset)
         np.testing.assert_allclose(found.metrics["bits_per_dim"], expected.mean(1), rtol=1e-5)
         np.testing.assert_allclose(found.arrays["bits_test"], found.arrays["bits_other"])
+        x = torch.from_numpy(run.dataset["train"]["x"].values[None, :100])
+        finer = run.model().log_prob(x, solver=RungeKutta(name="rk4", steps=8)) - run.model().log_prob(x)
+        np.testing.assert_allclose(found.metrics["finer_bits"], -finer.mean(1) / 64 / math.log(2), rtol=1e-4)
+        assert abs(found.metrics["finer_bits"][0]) > 1e-6
         assert found.arrays["samples"].shape == (100, 8, 8) and found.arrays["samples"].dtype == np.uint8
 
 

@@ -1,5 +1,7 @@
 """What is measured of continuous normalising flows, and the spaces that they teach mixtures by."""
 
+import dataclasses
+import math
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -10,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from neumix.measured import MeasuredRun
 from neumix.models.cnf import Model
+from neumix.ode_flow import Dopri5, RungeKutta
 from neumix.papers.cpmm.scores import bits_per_dim, density_metrics, points
 from neumix.results import Measurement
 from neumix.settings import STRICT
@@ -20,11 +23,15 @@ __all__ = ["Flow"]
 Count = Annotated[int, Setting(gt=0)]
 
 _SAMPLES = 100
+_FINER = 4
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Flow:
     """Density of a flow on images in bits per dimension or in the plane in nats, and its spaces.
+
+    How much of it is error of the solver shows in `finer_bits` (`finer_nll`): the change with four times as many steps,
+    on a hundred training points and with the same probes.
 
     References:
         CPMM, Sec 3.3, Table 1, Table 2, Fig 2.
@@ -47,6 +54,7 @@ class Flow:
         nats = {name: model.log_prob_of(points(split, self.images, model.n_seeds)) for name, split in splits.items()}
         x = points(splits["train"], None, model.n_seeds)
         some = x[:, :_SAMPLES]
+        change = model.log_prob(some, solver=_finer(model.config.solver)) - model.log_prob(some)
         metrics: dict[str, Any] = {
             "n_parameters": np.array([float(model.n_parameters)]),
             "evaluations": np.array(model.evaluations(some), dtype=float),
@@ -56,14 +64,23 @@ class Flow:
         if "log_volume" in splits["train"].fields:
             bits = {name: bits_per_dim(values, splits[name]) for name, values in nats.items()}
             metrics |= density_metrics(bits)
+            metrics["finer_bits"] = -change.double().mean(1).numpy() / (math.prod(model.shape) * math.log(2))
             arrays |= {f"bits_{name}": values.astype(np.float32) for name, values in bits.items()}
             samples = torch.sigmoid(model.sample(_SAMPLES, generators(range(model.n_seeds), "samples"))[0, ..., 0])
             arrays["samples"] = samples.mul(255).round().to(torch.uint8).numpy()
         else:
             metrics["nll"] = -nats["train"].double().mean(1).numpy()
+            metrics["finer_nll"] = -change.double().mean(1).numpy()
         if self.spaces:
             times = torch.linspace(1, 0, self.spaces).tolist()
             kept = model.spaces(x, times)[0].numpy()
             arrays["spaces"] = kept.astype(self.precision)
             metrics["latent_mean_square"] = np.array([float(np.square(kept[:, 0].astype(np.float64)).mean())])
         return Measurement(metrics, arrays)
+
+
+def _finer(solver: RungeKutta | Dopri5) -> RungeKutta | Dopri5:
+    """Return a solver whose error is a fraction of another's."""
+    if isinstance(solver, RungeKutta):
+        return dataclasses.replace(solver, steps=_FINER * solver.steps)
+    return dataclasses.replace(solver, tolerance=solver.tolerance / _FINER**4)
