@@ -264,6 +264,8 @@ TABLES = {
     "scale": scale_rows,
 }
 """Tables of the README, by the name between their marks."""
+ONCE = ("scale",)
+"""Those that are measured in one round, whatever is asked for."""
 
 
 def main() -> None:
@@ -275,8 +277,8 @@ def main() -> None:
     if unknown := {*chosen.tables} - {*TABLES}:
         parser.error(f"there is no table {', '.join(sorted(unknown))}: choose of {', '.join(TABLES)}")
     for name in chosen.tables or TABLES:
-        where = _where(chosen.repeats)
-        rows = TABLES[name](chosen.repeats)
+        repeats = 1 if name in ONCE else chosen.repeats
+        where, rows = _where(repeats), TABLES[name](repeats)
         table = ["| what | measured | note |", "|---|---:|---|", *(f"| {' | '.join(row)} |" for row in rows)]
         _replace(name, f"{where}\n\n" + "\n".join(table))
         print("\n".join(table), flush=True)
