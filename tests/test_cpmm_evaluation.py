@@ -20,7 +20,7 @@ from neumix.data import logit_images
 from neumix.data.dataset import Dataset
 from neumix.factor_analyzers import FactorAnalyzers
 from neumix.measured import MeasuredRun
-from neumix.ode_flow import RungeKutta
+from neumix.ode_flow import Dopri5, RungeKutta
 from neumix.papers.cpmm.flows import Flow
 from neumix.papers.cpmm.images import Circuit, Clusters, Mixture
 from neumix.papers.cpmm.integration import Integration, log_integral
@@ -311,6 +311,15 @@ class TestFlow:
         np.testing.assert_allclose(found.metrics["finer_nll"], finer - coarse, atol=1e-6)
         np.testing.assert_array_equal(found.metrics["evaluations"], [32, 32])
         assert (found.metrics["inverse_error"] < 1e-4).all()
+
+    @torch.no_grad()
+    def test_an_adaptive_solver_has_a_finer_one_too(self) -> None:
+        run = trained({**self.PLANE, "solver": {"name": "dopri5"}}, CURVES)
+        model, x = run.model(), torch.from_numpy(run.dataset["train"]["x"].values[None, :100])
+        finer = -model.log_prob(x, solver=Dopri5(name="dopri5", tolerance=1e-6)).mean().item()
+        found = Flow(images=20, spaces=0)(run).metrics["finer_nll"][0]
+        assert found == pytest.approx(finer + model.log_prob(x).mean().item(), abs=1e-6)
+        assert abs(found) < 1e-3
 
     @torch.no_grad()
     def test_images_have_bits_and_samples(self) -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
@@ -90,9 +90,11 @@ def test_each_step_is_that_of_scikit_learn(covariance, dimension, floor):
 def test_the_likelihood_never_falls_and_is_that_before_the_step(dimension, components, size, covariance, draw):
     points = clusters(size, dimension, seed=draw)
     parameters, before = start(points, components, draw), -math.inf
+    floor = 0.0 if size > 30 else 1e-6
     for _ in range(6):
         expected = mean_log_likelihood(points, parameters)
-        parameters, found = em_step(points, parameters, covariance, floor=1e-6)
+        parameters, found = em_step(points, parameters, covariance, floor=floor)
+        assume(floor or size * parameters.weights.min() > 3 * (dimension + 1))  # without a floor, fewer points collapse
         assert found == pytest.approx(expected, rel=1e-7, abs=1e-8)
         assert found >= before - 1e-4  # the floor takes a little
         before = found

@@ -178,6 +178,11 @@ class Catalogue:
                 raise CatalogueError(f"config: key 'papers': unknown paper '{name}'{nearest(name, [*self.papers])}")
         return tuple(slug for slug in self.papers if slug in names)
 
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Runs of all papers, selected or not."""
+        return tuple(run for paper in self.papers.values() for run in paper.runs.values())
+
     def run(self, paper: str, experiment: str, run: str) -> Run:
         """Return one run; wildcard values of a rule are its arguments."""
         return self.papers[paper].runs[f"{experiment}/{run}"]
@@ -239,9 +244,8 @@ def check_against_code(root: Path, catalogue: Catalogue) -> None:
     Raises:
         CatalogueError: one line for each problem, with file, key and the nearest valid key.
     """
-    for slug, paper in catalogue.papers.items():
-        for run in paper.runs.values():
-            _check_modules(run, str(root / "config" / "papers" / f"{slug}.yaml"))
+    for run in catalogue.runs:
+        _check_modules(run, str(root / "config" / "papers" / f"{run.paper}.yaml"))
 
 
 def _load_paper(config: Path, slug: str, scale: Scale, margins: Mapping[str, Margin]) -> Paper:

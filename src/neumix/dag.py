@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def open_catalogue(root: Path, config: Mapping[str, Any], *, checked: bool = Tru
     histories = _histories(note, state)
     if checked and histories is None:
         catalogues.check_against_code(root, catalogue)
-        histories = frozenset(run.id for run in _runs(catalogue) if _reads_history(run))
+        histories = frozenset(run.id for run in catalogue.runs if _reads_history(run))
         write_text(note, json.dumps({"state": state, "histories": sorted(histories)}, indent=1) + "\n")
     return dataclasses.replace(catalogue, histories=histories)
 
@@ -80,13 +80,9 @@ def _state(catalogue: Catalogue) -> str:
     state, package = hashlib.sha256(), Path(__file__).parent
     for path in sorted(package.rglob("*.py")):
         state.update(f"{path.relative_to(package).as_posix()} {sha256(path)}\n".encode())
-    for run in _runs(catalogue):
+    for run in catalogue.runs:
         state.update(repr((run.id, run.data, run.model, run.stages, run.measure)).encode())
     return state.hexdigest()
-
-
-def _runs(catalogue: Catalogue) -> Iterator[Run]:
-    return (run for paper in catalogue.papers.values() for run in paper.runs.values())
 
 
 def _histories(note: Path, state: str) -> frozenset[str] | None:

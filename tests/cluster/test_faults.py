@@ -29,7 +29,7 @@ def test_a_job_that_is_cancelled_goes_on_in_the_next_attempt(run: ClusterRun) ->
 
 
 def test_a_time_limit_costs_nothing_but_time(run: ClusterRun) -> None:
-    process = run.start("--set-resources", "train:slurm_extra='--signal=CONT@10'")
+    process = run.start("--set-resources", "train:slurm_extra='--signal=URG@10'")
     job = run.started()
     soon = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + 1))
     run.slurm.command("scontrol", "update", f"JobId={job}", f"EndTime={soon}")

@@ -201,11 +201,8 @@ def _limits(root: Path, evidence: Sequence[Evidence]) -> list[tuple[float, float
     """Return seconds taken and allowed of every recorded run that the catalogue still has."""
     found = []
     for scale in SCALES:
-        runs = {
-            run.id: run.resources
-            for paper in load(root, load_settings({"scale": scale}), check_modules=False).papers.values()
-            for run in paper.runs.values()
-        }
+        catalogue = load(root, load_settings({"scale": scale}), check_modules=False)
+        runs = {run.id: run.resources for run in catalogue.runs}
         for record in evidence:
             resources = runs.get(record.task.id) if record.source.startswith(f"results/{scale}/") else None
             if resources is not None:
