@@ -35,7 +35,7 @@ test: $(STAMP) ## Run the tests.
 	$(BIN)/pytest -n 2 --dist worksteal
 
 test-cluster: $(STAMP) ## Run the smoke pipeline and every fault on a private Slurm (minutes; root, Debian's Slurm).
-	$(BIN)/pytest -n 0 -v tests/cluster
+	$(BIN)/pytest -n 2 --dist loadfile -v tests/cluster
 
 doctor: $(STAMP) ## Say what is missing before a run: PROFILE=slurm looks at the cluster as well.
 	@$(BIN)/neumix doctor --profile $(PROFILE) --scale $(SCALE) --papers $(PAPERS)

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "srun")
-SYSTEM = Path("/etc/slurm/slurm.conf")
-"""Where nested commands look, which Snakemake starts without $SLURM_CONF."""
+COMMANDS = ("sacct", "sacctmgr", "sbatch", "scancel", "scontrol", "sinfo", "squeue", "srun", "sshare")
+"""What speaks to this Slurm: Snakemake forgets $SLURM_CONF before it calls them."""
 
 _CONF = """\
 ClusterName=private
@@ -26,8 +27,8 @@ SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=socket={home}/munge.socket,cred_expire=5
 CredType=cred/munge
-SlurmctldPort=26817
-SlurmdPort=26818
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
 SlurmctldPidFile={home}/slurmctld.pid
 SlurmdPidFile={home}/slurmd.pid
 StateSaveLocation={home}/state
@@ -72,9 +73,7 @@ def unavailable() -> str | None:
         packages = "slurmctld slurmd slurm-client munge"
         return f"no Slurm here ({', '.join(missing)} not found); as root: apt-get install {packages}"
     if os.geteuid() != 0:
-        return "a private Slurm needs root: it makes device files and a link in /etc/slurm"
-    if SYSTEM.exists() and not SYSTEM.is_symlink():
-        return f"{SYSTEM} belongs to another Slurm"
+        return "a private Slurm needs root: it makes device files"
     return None
 
 
@@ -104,9 +103,13 @@ class Slurm:
         """Name of its only node."""
         return socket.gethostname().partition(".")[0]
 
+    @property
+    def _configuration(self) -> Path:
+        return self.home / "slurm.conf"
+
     def command(self, *command: str, check: bool = True) -> str:
         """Run one of Slurm's commands and return what it prints."""
-        environment = {**os.environ, "SLURM_CONF": str(self.home / "slurm.conf")}
+        environment = {**os.environ, "SLURM_CONF": str(self._configuration)}
         result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
         assert not check or result.returncode == 0, result.stderr
         return result.stdout.strip()
@@ -122,23 +125,25 @@ class Slurm:
         return next(part.partition("=")[2] for part in text.split() if part.startswith(f"{name}="))
 
     def configure(self) -> None:
-        """Write the configuration, the key and the device files."""
-        for name in ("state", "spool"):
+        """Write the configuration, the key, the device files and commands that know where the configuration is."""
+        for name in ("bin", "state", "spool"):
             (self.home / name).mkdir(parents=True, exist_ok=True)
         for index in range(2):  # twins of /dev/null: Slurm takes character devices only
             device = self.home / f"gpu{index}"
             if not device.exists():
                 os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
         memory = psutil.virtual_memory().total // 2**20 - 512
-        text = _CONF.format(host=self.node, home=self.home, memory=memory)
-        (self.home / "slurm.conf").write_text(text, encoding="utf-8")
+        text = _CONF.format(host=self.node, home=self.home, memory=memory, ports=_free_ports(2))
+        self._configuration.write_text(text, encoding="utf-8")
         (self.home / "gres.conf").write_text(f"NodeName={self.node} Name=gpu File={self.home}/gpu[0-1]\n")
         key = self.home / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
-        SYSTEM.parent.mkdir(exist_ok=True)
-        SYSTEM.unlink(missing_ok=True)
-        SYSTEM.symlink_to(self.home / "slurm.conf")
+        for name in COMMANDS:
+            real, command = shutil.which(name), self.home / "bin" / name
+            if real is not None:
+                command.write_text(f'#!/bin/sh\nSLURM_CONF={self._configuration} exec {real} "$@"\n', encoding="utf-8")
+                command.chmod(0o755)
 
     def start(self) -> None:
         """Start the daemons and wait until a job has run."""
@@ -165,6 +170,15 @@ class Slurm:
                     _await_end(process)
 
 
+def _free_ports(number: int) -> list[int]:
+    """Return ports that nobody listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
 def _await_end(process: psutil.Process, seconds: float = 20) -> None:
     """Wait until a process is gone; one that nobody collects stays as a zombie and counts as gone."""
     end = time.monotonic() + seconds
@@ -176,14 +190,14 @@ def _await_end(process: psutil.Process, seconds: float = 20) -> None:
 
 @contextlib.contextmanager
 def running_slurm(home: Path) -> Iterator[Slurm]:
-    """Run a private Slurm and stop it at the end."""
+    """Run a private Slurm, the one that Slurm's commands speak to meanwhile, and stop it at the end."""
     slurm = Slurm(home)
     slurm.configure()
-    try:
-        slurm.start()
-        yield slurm
-        slurm.command("scancel", "--user=root", check=False)
-    finally:
-        slurm.stop()
-        if SYSTEM.is_symlink() and SYSTEM.readlink() == home / "slurm.conf":
-            SYSTEM.unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(home / "bin"), prepend=os.pathsep)
+        try:
+            slurm.start()
+            yield slurm
+            slurm.command("scancel", "--user=root", check=False)
+        finally:
+            slurm.stop()
