@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,6 +23,17 @@ PAPER, EXPERIMENT = "inclass", "two_gaussians"
 LOCAL = ("all", "fetch", "compare", "merge", "render_table", "render_figure", "report")
 """Rules that run where Snakemake does."""
 LARGEST = 10000
+DISTRIBUTION = Path("/usr/bin/python3")
+"""Python as distributions compile it, with profile-guided optimisation, which one that pyenv compiled lacks."""
+
+
+def interpreters() -> list[str]:
+    """Return this Python and that of the distribution, if it is of the same version and can use the same packages."""
+    ask = [str(DISTRIBUTION), "-c", "import sysconfig; print(sysconfig.get_python_version())"]
+    if not DISTRIBUTION.exists() or Path(sys.executable).resolve() == DISTRIBUTION.resolve():
+        return [sys.executable]
+    version = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    return [sys.executable, str(DISTRIBUTION)] if version == sysconfig.get_python_version() else [sys.executable]
 
 
 def copy_with_runs(folder: Path, runs: int) -> None:
@@ -49,10 +61,10 @@ def _reduce(paper: dict[str, Any], runs: int) -> None:
         paper["experiments"] = {EXPERIMENT: chosen}
 
 
-def dry_run(folder: Path, arguments: Sequence[str]) -> tuple[float, float, float, str]:
+def dry_run(folder: Path, python: str, arguments: Sequence[str]) -> tuple[float, float, float, str]:
     """Return seconds, seconds of a processor, peak memory in MB and what was printed."""
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(folder / "src")}
+    command = [python, "-m", "snakemake", "--dry-run", "--quiet", "rules", *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(folder / "src"), sysconfig.get_path("purelib")))}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     seconds = time.perf_counter() - started
@@ -76,6 +88,7 @@ class Measured:
 
     Arguments:
         runs: that are planned.
+        python: the interpreter.
         seconds: it took.
         processor: seconds of a processor that it used.
         megabytes: peak memory.
@@ -83,6 +96,7 @@ class Measured:
     """
 
     runs: int
+    python: str
     seconds: float
     processor: float
     megabytes: float
@@ -96,14 +110,14 @@ class Measured:
         return f"{self.processor:.0f} s of a processor; {jobs}{aim}"
 
 
-def measured(runs: int) -> Measured:
+def measured(runs: int, python: str = sys.executable) -> Measured:
     """Return what a dry run of so many runs takes."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "pipeline"
         folder.mkdir()
         copy_with_runs(folder, runs)
-        seconds, processor, megabytes, printed = dry_run(folder, ["--profile", "workflow/profiles/slurm"])
-    return Measured(runs, seconds, processor, megabytes, (cluster_jobs(printed, 1), cluster_jobs(printed, 20)))
+        seconds, processor, megabytes, printed = dry_run(folder, python, ["--profile", "workflow/profiles/slurm"])
+    return Measured(runs, python, seconds, processor, megabytes, (cluster_jobs(printed, 1), cluster_jobs(printed, 20)))
 
 
 if __name__ == "__main__":
