@@ -1,5 +1,6 @@
 """The smoke pipeline of a paper on a real Slurm: the bits of this machine, and records that say where."""
 
+import csv
 import re
 from pathlib import Path
 from typing import Any
@@ -83,3 +84,15 @@ def test_every_record_says_where_it_was_made(slurm: Slurm, remote: Pipeline) -> 
     }
     for path in (remote.results / "tables").glob("*.json"):
         assert "placement" not in read_record(path)
+
+
+@pytest.mark.timeout(LIMIT)
+def test_the_report_says_for_each_number_where_it_was_made(remote: Pipeline) -> None:
+    with (remote.results / "comparison" / f"{PAPER}.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert rows
+    for row in rows:
+        page = (remote.results / "report" / "show" / f"{row['id']}.html").read_text(encoding="utf-8")
+        for record in ("run.json", "evaluation.json"):
+            place = read_record(remote.results / "runs" / row["runs"] / record)["placement"]
+            assert f"slurm job {place['job']} on {place['node']}, partition {place['partition']}" in page
