@@ -104,13 +104,13 @@ def _plain_epoch(
     encoder, decoder, prior = networks
     optimizer = torch.optim.Adam([p for network in networks for p in network.parameters()], lr=rate)
     started = time.perf_counter()
-    for rows in torch.randperm(len(points)).split(batch):
+    for rows in torch.split(torch.randperm(len(points)), batch):
         x = points[rows]
         mean, log_variance = encoder(x).chunk(2, -1)
         z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
         loss = (loss_of(decoder(z), x).sum(-1) + prior.divergence(z, mean, log_variance)).mean()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return time.perf_counter() - started
 
@@ -134,7 +134,8 @@ class _PlainPrior(nn.Module):
     def divergence(self, z: torch.Tensor, mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
         """Return the part of minus the ELBO that is not the reconstruction, (B,)."""
         log_weights = self.logits.log_softmax(-1)
-        joint = torch.distributions.Normal(self.means, (0.5 * self.log_variances).exp()).log_prob(z[:, None]).sum(-1)
+        components = torch.distributions.Normal(self.means, (0.5 * self.log_variances).exp())
+        joint: torch.Tensor = components.log_prob(z[:, None]).sum(-1)  # type: ignore[no-untyped-call]
         log_clusters = (joint + log_weights).log_softmax(-1)
         squared = (mean[:, None] - self.means).square() + log_variance[:, None].exp()
         gaussian = 0.5 * (squared / self.log_variances.exp() + self.log_variances - log_variance[:, None] - 1).sum(-1)

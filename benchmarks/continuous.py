@@ -10,7 +10,7 @@ from processes import in_child, peak_megabytes
 
 from neumix.hierarchical_mixture import Likelihood
 from neumix.models import cnf, cpmm
-from neumix.ode_flow import Hutchinson
+from neumix.ode_flow import Hutchinson, RungeKutta
 from neumix.training import generators
 from neumix.vector_field import Convolutional
 
@@ -58,9 +58,9 @@ def density(of: str) -> Work:
         with torch.no_grad():
             mixture = model.mixtures()
         x = torch.randn(1, IMAGES, 28 * 28)
-        return torch.no_grad()(lambda: [mixture.log_prob(part) for part in x.split(model.chunk, 1)])
+        return torch.no_grad()(lambda: [mixture.log_prob(part) for part in torch.split(x, model.chunk, 1)])
     field = Convolutional(name="cnn", hidden=(64, 64, 64))
-    settings = cnf.Config(field=field, solver=cnf.RungeKutta(steps=16), trace=Hutchinson(name="hutchinson"))
+    settings = cnf.Config(field=field, solver=RungeKutta(name="rk4", steps=16), trace=Hutchinson(name="hutchinson"))
     flow = cnf.Model(settings, {"x": SHAPE}, generators([0], "init"))
     images = torch.randn(1, FLOW_IMAGES, *SHAPE)
     return torch.no_grad()(lambda: flow.log_prob_of(images))

@@ -30,6 +30,7 @@ from torch import nn
 
 from neumix.data import product_mixture
 from neumix.files import write_text
+from neumix.mixtures import Normal
 from neumix.models.inclass import Config, Loss, Model
 from neumix.provenance import git_state, machine
 from neumix.schedule import Stage
@@ -44,7 +45,7 @@ Row = tuple[str, str, str]
 
 def two_gaussians(seeds: int) -> float:
     """Return seconds for one epoch of the two-Gaussian run (2000 steps of 50 points) with the project's loop."""
-    components = tuple(({"family": "normal", "mean": m, "sd": 1.5},) * 2 for m in (-1, 1))
+    components = tuple((Normal(family="normal", mean=m, sd=1.5),) * 2 for m in (-1, 1))
     data = product_mixture.Config(weights=(0.4, 0.6), components=components, size=STEPS * BATCH)
     dataset = product_mixture.load(Path(), data, range(seeds))
     model = Model(Config(components=2), dataset.shapes, generators(range(seeds), "init"))
@@ -64,13 +65,13 @@ def plain_loop() -> float:
     optimizer = torch.optim.Adam([p for network in networks for p in network.parameters()])
     points = torch.randn(STEPS * BATCH, 2)
     started = time.perf_counter()
-    for rows in torch.randperm(len(points)).split(BATCH):
+    for rows in torch.split(torch.randperm(len(points)), BATCH):
         batch = points[rows]
         x, y = networks[0](batch[:, :1]), networks[1](batch[:, 1:])
         roots = (x.mean(0) * y.mean(0)).sqrt()
         loss = -torch.log((x * y / roots).sum(1) / roots.sum()).mean()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return time.perf_counter() - started
 
