@@ -176,7 +176,7 @@ def test_pictures_have_a_row_for_every_component_and_pairs_side_by_side(root: Pa
     for item, columns in (("fig8", 10), ("fig9", 8)):
         for axes in figure(root, item).axes:
             image = np.asarray(axes.images[0].get_array())
-            assert image.shape == (COMPONENTS * (SIDE + 1), columns * (SIDE + 1))
+            assert image.shape == (COMPONENTS * (SIDE + 1) - 1, columns * (SIDE + 1) - 1)
     run = results(root, "fig9")["mnist_mcc/mfcvae_arch1_leakyrelu"]
     first = np.asarray(figure(root, "fig9").axes[0].images[0].get_array())
     np.testing.assert_array_equal(first[:SIDE, :SIDE], run.arrays["inputs"][0, 0])

@@ -11,7 +11,7 @@ from matplotlib.patches import Ellipse
 from numpy.typing import NDArray
 
 from neumix.absent import say_not_run
-from neumix.mosaics import mosaic
+from neumix.mosaics import mosaic, picture
 from neumix.papers.cpmm.readings import IMAGES, find_run, settings_of, title_of
 from neumix.rendering import SERIES
 from neumix.results import Results, RunResult
@@ -118,7 +118,7 @@ def fig_inpainting(results: Results) -> Figure:
     for panel, name in zip(panels[:, 0], names, strict=False):
         run = results[name]
         pair = np.stack([run.arrays["originals"], run.arrays["filled"]])
-        _picture(panel, mosaic(pair))
+        picture(panel, mosaic(pair))
         panel.set_title(f"{name.partition('/')[2]}: {title_of(run)}, lower half filled in below")
     return figure
 
@@ -160,7 +160,7 @@ def _trajectories(results: Results, dataset: str) -> Figure:
     shown = np.linspace(0, means.shape[1] - 1, min(_SHOWN, means.shape[1])).round().astype(int)
     classes = _classes(run)
     order = np.argsort(classes, kind="stable")
-    _picture(panel, mosaic(means[order][:, shown]))
+    picture(panel, mosaic(means[order][:, shown]))
     _pseudotimes(panel, means.shape[3] + 1, shown, means.shape[1])
     names = ["–" if classes[cluster] < 0 else f"{classes[cluster]}" for cluster in order]
     height = means.shape[2] + 1
@@ -195,9 +195,3 @@ def _trajectory(panel: Axes, means: Array, covariances: Array, colours: Any) -> 
 def _scatter(panel: Axes, points: Array, colour: str) -> None:
     x, y = points[:_POINTS].T
     panel.scatter(x, y, s=2, color=colour, alpha=0.35, linewidths=0)
-
-
-def _picture(panel: Axes, image: Array) -> None:
-    panel.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    panel.set(xticks=[], yticks=[])
-    panel.spines[:].set_visible(False)

@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from neumix.absent import say_not_run
-from neumix.mosaics import mosaic
+from neumix.mosaics import mosaic, picture
 from neumix.papers.genmm.readings import IMAGES, MODELS, ByComponents, few, image_runs, title_of
 from neumix.rendering import TRUE
 from neumix.results import Results
@@ -42,7 +42,7 @@ def fig6(results: Results) -> Figure:
     for row, ((model, _), runs) in zip(panels, rows, strict=False):
         for panel, k in zip(row, few(runs), strict=False):
             shown = runs[k].arrays["samples"][: _SIDE**2]
-            _picture(panel, mosaic(shown.reshape(_SIDE, _SIDE, *shown.shape[1:])))
+            picture(panel, mosaic(shown.reshape(_SIDE, _SIDE, *shown.shape[1:])))
             panel.set_title(title_of(model, runs[k]))
         for panel in row[len(few(runs)) :]:
             panel.set_axis_off()
@@ -81,17 +81,10 @@ def _interpolation(panel: Axes, images: Grey) -> None:
     """Draw rows of images (R, C, H, W) of which the first and last are real."""
     rows, _, height, _ = images.shape
     whole = mosaic(images)
-    _picture(panel, whole)
+    picture(panel, whole)
     for top in (0, (rows - 1) * (height + 1)):
         corner = (-0.5, top - 0.5)
         panel.add_patch(Rectangle(corner, whole.shape[1], height, fill=False, edgecolor=TRUE, linewidth=1.5))
     centres = [place * (height + 1) + (height - 1) / 2 for place in (0, (rows - 1) / 2, rows - 1)]
     panel.set_yticks(centres, ["real", "decoded", "real"], rotation=90, va="center", fontsize=7)
     panel.tick_params(length=0)
-
-
-def _picture(panel: Axes, image: Grey) -> None:
-    """Draw a picture without scales."""
-    panel.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    panel.set(xticks=[], yticks=[])
-    panel.spines[:].set_visible(False)

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from neumix.mosaics import mosaic
 from neumix.papers.identifiability.readings import components, epoch_curve, fits, label_of
 from neumix.papers.identifiability.theory import fig3, fig4
 from neumix.papers.identifiability.toy_figures import fig1
@@ -142,7 +143,8 @@ def _component_rows(results: Results, images_of: Callable[[RunResult], NDArray[n
     figure, panels = plt.subplots(1, len(runs), figsize=size, squeeze=False)
     for panel, (name, run) in zip(panels[0], runs, strict=True):
         images = images_of(run)
-        panel.imshow(_mosaic(images), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+        # Missing images and the lines between are zeros, which are white here.
+        panel.imshow(mosaic(np.nan_to_num(images)), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         side = images.shape[2] + 1
         confidences = [f"{value:.2f}" for value in run.arrays["confidence"]]
         panel.set_yticks((np.arange(len(images)) + 0.5) * side, confidences, fontsize=6)
@@ -152,10 +154,3 @@ def _component_rows(results: Results, images_of: Callable[[RunResult], NDArray[n
         panel.set_title(f"{label_of(name)[1]} ({label_of(name)[2]})")
     panels[0, 0].set_ylabel("component, by mean confidence")
     return figure
-
-
-def _mosaic(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return images (R, C, H, W) side by side with white lines between, missing ones white."""
-    padded = np.pad(np.nan_to_num(images), ((0, 0), (0, 0), (0, 1), (0, 1)))
-    rows, columns, height, width = padded.shape
-    return padded.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)
