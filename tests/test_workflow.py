@@ -89,6 +89,14 @@ def test_nothing_runs_twice(finished: Pipeline) -> None:
     assert finished.plan() == set()
 
 
+def test_files_may_be_asked_for_by_name_in_a_fresh_clone(tmp_path: Path) -> None:
+    """Snakemake must find the lists of the code behind each, which are not there before."""
+    pipeline = tiny_pipeline(tmp_path / "pipeline")
+    asked = ("tables/inclass.table2.csv", "figures/inclass.fig10.png", f"runs/{GAUSSIANS}/run.json")
+    planned = pipeline.plan("--", *(f"results/smoke/{name}" for name in asked))
+    assert {f"Training {GAUSSIANS}", "Rendering inclass.table2", "Rendering inclass.fig10"} <= planned
+
+
 def test_new_times_of_all_files_run_nothing(pipeline: Pipeline) -> None:
     """Contents decide: a copy, an archive or another branch and back give files other times."""
     reverse_times(pipeline.root, time.time() - 10_000)

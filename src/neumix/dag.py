@@ -32,6 +32,7 @@ __all__ = [
     "item_records",
     "item_runs",
     "kept",
+    "list_code",
     "listed",
     "manifests",
     "open_catalogue",
@@ -111,6 +112,23 @@ def listed(files: Sequence[str]) -> str:
         OSError: it cannot be written.
     """
     return _listed(Path.cwd(), tuple(files))
+
+
+def list_code(catalogue: Catalogue) -> None:
+    """Write the lists of the source files behind every job, before Snakemake first looks for one.
+
+    It takes stock of a folder only once: a list that a job's inputs bring about later would be missing to it.
+
+    Raises:
+        CatalogueError: a run names another that this scale does not have.
+        OSError: a list cannot be written.
+    """
+    for run in catalogue.runs:
+        listed(training_code(run))
+        listed(evaluation_code(catalogue, run))
+    for slug in catalogue.papers:
+        for id_ in catalogue.items(slug):
+            listed(rendering_code(id_, "tables" if catalogue.item(id_).kind == "table" else "figures"))
 
 
 @functools.cache

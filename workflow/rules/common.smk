@@ -13,6 +13,8 @@ gc.set_threshold(100_000)
 try:
     # What runs below a job of the cluster need not import every model once more to check settings against it.
     CATALOGUE = dag.open_catalogue(Path.cwd(), config, checked=workflow.is_main_process)
+    if workflow.is_main_process:
+        dag.list_code(CATALOGUE)
 except CatalogueError as error:
     raise WorkflowError(str(error)) from None
 
