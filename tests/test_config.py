@@ -432,6 +432,12 @@ def test_the_error_of_an_unknown_paper_shows_no_code(pipeline: Pipeline) -> None
 
 
 @pytest.mark.slow
+def test_snakemake_runs_no_code_but_that_of_its_folder(pipeline: Pipeline) -> None:
+    output = pipeline.fail("--dry-run", PYTHONPATH=str(REPOSITORY / "src"))
+    assert f"{REPOSITORY / 'src' / 'neumix'} would run, which is not the code of this folder" in output
+
+
+@pytest.mark.slow
 def test_snakemake_refuses_configuration_that_would_run_code(pipeline: Pipeline, tmp_path: Path) -> None:
     copy = pipeline.copy(tmp_path / "pipeline")
     trap = tmp_path / "trap"

@@ -11,7 +11,7 @@ from neumix.files import atomic_path, sha256
 
 __all__ = ["closure_hash", "read_list", "sources", "write_list"]
 
-_ROOT = Path(__file__).parent  # the package's own folder
+_ROOT = Path(__file__).resolve().parent  # the package's own folder
 _PACKAGE = _ROOT.name
 
 

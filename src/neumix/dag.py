@@ -120,9 +120,16 @@ def list_code(catalogue: Catalogue) -> None:
     It takes stock of a folder only once: a list that a job's inputs bring about later would be missing to it.
 
     Raises:
-        CatalogueError: a run names another that this scale does not have.
+        CatalogueError: the code that runs is not that of the working folder, or a run names another that this scale
+            does not have.
         OSError: a list cannot be written.
     """
+    package = Path(__file__).resolve().parent
+    if not package.is_relative_to(Path.cwd()):
+        raise CatalogueError(
+            f"{package} would run, which is not the code of this folder and would not be found by those who check its "
+            "records: install this one, `pip install --editable .` in an environment of its own, or set PYTHONPATH=src"
+        )
     for run in catalogue.runs:
         listed(training_code(run))
         listed(evaluation_code(catalogue, run))
