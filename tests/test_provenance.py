@@ -317,3 +317,12 @@ def test_without_git(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 def test_a_repository_without_a_commit() -> None:
     git("init", "-q")
     assert git_state() == {"commit": None, "dirty": None}
+
+
+def test_records_in_the_repository_name_no_folder_of_one_machine() -> None:
+    results = Path(__file__).parents[1] / "results" / "laptop"
+    kinds = ("comparison", "figures", "runs", "tables")
+    for kind in kinds:
+        records = sorted((results / kind).rglob("*.json"))
+        assert records
+        assert [path for path in records if re.search(r'"/', path.read_text(encoding="utf-8"))] == []
