@@ -141,7 +141,7 @@ def test_a_slurm_that_does_not_answer_is_no_reason_not_to_run_here(
 ) -> None:
     commands(tmp_path, monkeypatch, squeue="echo no controller >&2; exit 1")
     assert cancel_orphans(tmp_path) == []
-    assert "cannot ask Slurm" in caplog.text
+    assert "jobs of an earlier run, so there may be some: squeue ended with code 1: no controller" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,8 @@ def has_ended(job: str) -> bool:
     """Return whether Slurm knows that a job is over; what cannot be found out is not."""
     try:
         answer = _run("squeue", "--noheader", f"--jobs={job}", "--format=%T")
-    except subprocess.CalledProcessError as error:
-        return "Invalid job id" in error.stderr
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+    except (OSError, subprocess.SubprocessError) as error:
+        return "Invalid job id" in str(error)
     return not answer.strip()
 
 
@@ -87,7 +85,7 @@ def cancel_orphans(folder: Path, *, patience: float = 120.0) -> list[str]:
             time.sleep(0.5)
             remaining = orphans(folder)
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning("cannot ask Slurm for jobs of an earlier run: %s", error)
+        log.warning("cannot ask Slurm for jobs of an earlier run, so there may be some: %s", error)
         return []
     if remaining:
         raise ValueError(
@@ -98,5 +96,7 @@ def cancel_orphans(folder: Path, *, patience: float = 120.0) -> list[str]:
 
 
 def _run(*command: str) -> str:
-    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_SECONDS)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS)
+    if result.returncode:
+        raise subprocess.SubprocessError(f"{command[0]} ended with code {result.returncode}: {result.stderr.strip()}")
     return result.stdout
