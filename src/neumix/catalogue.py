@@ -65,6 +65,11 @@ class Item:
     beyond_paper: bool = False
     exact: bool = False
 
+    @property
+    def folder(self) -> Literal["tables", "figures"]:
+        """Where it is drawn: the module of its paper, and the folder of the results."""
+        return "tables" if self.kind == "table" else "figures"
+
     def paths(self, root: Path, id_: str) -> dict[str, Path]:
         """Return the rendered files by format.
 
@@ -72,8 +77,8 @@ class Item:
             root: results/<scale>.
             id_: `paper.item`.
         """
-        folder, formats = ("tables", TABLE_FORMATS) if self.kind == "table" else ("figures", FIGURE_FORMATS)
-        return {name: root / folder / f"{id_}.{name}" for name in formats}
+        formats = TABLE_FORMATS if self.folder == "tables" else FIGURE_FORMATS
+        return {name: root / self.folder / f"{id_}.{name}" for name in formats}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -182,6 +187,11 @@ class Catalogue:
     def runs(self) -> tuple[Run, ...]:
         """Runs of all papers, selected or not."""
         return tuple(run for paper in self.papers.values() for run in paper.runs.values())
+
+    @property
+    def selected_runs(self) -> tuple[Run, ...]:
+        """Runs of the selected papers."""
+        return tuple(run for slug in self.selected for run in self.papers[slug].runs.values())
 
     def run(self, paper: str, experiment: str, run: str) -> Run:
         """Return one run; wildcard values of a rule are its arguments."""

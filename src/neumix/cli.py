@@ -36,7 +36,7 @@ def check(scale: Annotated[str | None, typer.Option(help="one scale; all by defa
     user = read_yaml(Path("config/config.yaml"))
     for name in [scale] if scale else ["smoke", "laptop", "paper"]:
         loaded = catalogue.load(Path(), catalogue.load_settings({**user, "scale": name}))
-        runs = sum(len(paper.runs) for paper in loaded.papers.values())
+        runs = len(loaded.runs)
         values = sum(len(paper.published) for paper in loaded.papers.values())
         typer.echo(f"{name}: {runs} runs, {values} published values, {len(loaded.datasets)} datasets: ok")
 

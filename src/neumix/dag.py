@@ -135,7 +135,7 @@ def list_code(catalogue: Catalogue) -> None:
         listed(evaluation_code(catalogue, run))
     for slug in catalogue.papers:
         for id_ in catalogue.items(slug):
-            listed(rendering_code(id_, "tables" if catalogue.item(id_).kind == "table" else "figures"))
+            listed(rendering_code(id_, catalogue.item(id_).folder))
 
 
 @functools.cache
@@ -273,8 +273,7 @@ def expected_outputs(catalogue: Catalogue) -> list[str]:
 
 def selected_records(catalogue: Catalogue) -> list[str]:
     """Return the records of every measure of the selected papers."""
-    runs = [run for slug in catalogue.selected for run in catalogue.papers[slug].runs.values()]
-    return [_evaluation(catalogue, run.id) for run in runs]
+    return [_evaluation(catalogue, run.id) for run in catalogue.selected_runs]
 
 
 def report_config(catalogue: Catalogue) -> list[str]:

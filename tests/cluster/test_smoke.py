@@ -1,6 +1,5 @@
 """The smoke pipeline of a paper on a real Slurm: the bits of this machine, and records that say where."""
 
-import csv
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from cluster_run import ClusterRun
 from private_slurm import Slurm
 from workflow_copy import REPOSITORY, Pipeline, copy_pipeline
 
+from neumix.comparison import read_comparison
 from neumix.records import read_record
 
 PAPER, ON_GPUS = "cwm", "image_density"
@@ -88,11 +88,10 @@ def test_every_record_says_where_it_was_made(slurm: Slurm, remote: Pipeline) -> 
 
 @pytest.mark.timeout(LIMIT)
 def test_the_report_says_for_each_number_where_it_was_made(remote: Pipeline) -> None:
-    with (remote.results / "comparison" / f"{PAPER}.csv").open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert rows
-    for row in rows:
-        page = (remote.results / "report" / "show" / f"{row['id']}.html").read_text(encoding="utf-8")
+    comparison = read_comparison(remote.results / "comparison" / f"{PAPER}.csv")
+    assert len(comparison)
+    for id_, run in zip(comparison["id"], comparison["runs"], strict=True):
+        page = (remote.results / "report" / "show" / f"{id_}.html").read_text(encoding="utf-8")
         for record in ("run.json", "evaluation.json"):
-            place = read_record(remote.results / "runs" / row["runs"] / record)["placement"]
+            place = read_record(remote.results / "runs" / run / record)["placement"]
             assert f"slurm job {place['job']} on {place['node']}, partition {place['partition']}" in page

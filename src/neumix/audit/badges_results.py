@@ -69,7 +69,7 @@ def _machine(machine: dict[str, object]) -> str:
 
 def settings_recorded(project: Project) -> Outcome:
     """Check that the settings of every training, as resolved, are in its record and are those of the catalogue."""
-    runs = [run for slug in project.catalogue.selected for run in project.catalogue.papers[slug].runs.values()]
+    runs = project.catalogue.selected_runs
     records = (project.chain.jobs.get(f"{project.results.as_posix()}/runs/{run.id}/run.json") for run in runs)
     known = {run.id: record.parameters if record else None for run, record in zip(runs, records, strict=True)}
     other = [run.id for run in runs if known[run.id] != dag.training_settings(run)]

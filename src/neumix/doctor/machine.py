@@ -65,7 +65,7 @@ def _version(package: str) -> str:
 def _torch(catalogue: Catalogue, profile: Profile) -> Finding:
     import torch
 
-    runs = [run for slug in catalogue.selected for run in catalogue.papers[slug].runs.values() if run.resources.gpu]
+    runs = [run for run in catalogue.selected_runs if run.resources.gpu]
     build = (
         f"torch {torch.__version__}, built for {f'CUDA {torch.version.cuda}' if torch.version.cuda else 'CPUs only'}"
     )
@@ -96,7 +96,7 @@ def _disk(folder: Path, needed: int) -> Finding:
 
 
 def _absent_datasets(catalogue: Catalogue) -> list[str]:
-    runs = [run for slug in catalogue.selected for run in catalogue.papers[slug].runs.values()]
+    runs = catalogue.selected_runs
     manifests = dict.fromkeys(manifest for run in runs for manifest in dag.manifests(catalogue, run))
     return [Path(manifest).parent.name for manifest in manifests if not Path(manifest).exists()]
 

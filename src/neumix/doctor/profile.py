@@ -67,7 +67,7 @@ def read_profile(name: str) -> Profile:
 
 def largest_requests(catalogue: Catalogue) -> list[Resources]:
     """Return what the selected papers' jobs ask of a cluster at most, for each number of GPUs."""
-    runs = [run.resources for slug in catalogue.selected for run in catalogue.papers[slug].runs.values()]
+    runs = [run.resources for run in catalogue.selected_runs]
     # Measures ask for what their training does, but for no GPU.
     asked = [*runs, *(dataclasses.replace(resources, gpu=0) for resources in runs)]
     largest = []
