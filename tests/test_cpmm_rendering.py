@@ -444,11 +444,13 @@ def test_filled_images_lie_below_their_originals(root: Path, roots: Mapping[str,
 def test_sweeps_are_drawn_over_what_changes(root: Path) -> None:
     panels = figure(root, "fig_sweeps").axes
     results = PAPER.results(root, "fig_sweeps")
-    for column, (setting, values) in enumerate((("components", [1, 5, 10, 25]), ("rank", [1, 3, 6, 12]))):
+    swept = (("components", 25, [1, 5, 10, 25]), ("rank", 6, [1, 3, 6, 12]))
+    for column, (setting, base, values) in enumerate(swept):
         for panel, metric in ((panels[column], "bits_per_dim"), (panels[2 + column], "clustering_accuracy")):
             line = panel.lines[0]
             assert list(line.get_xdata()) == values
-            expected = [results[f"sweeps/{setting}_{value}"].values(metric).mean() for value in values]
+            runs = ["base" if value == base else f"{setting}_{value}" for value in values]
+            expected = [results[f"sweeps/{run}"].values(metric).mean() for run in runs]
             np.testing.assert_allclose(np.asarray(line.get_ydata(), float), expected)
     assert [panel.get_xlabel() for panel in panels] == ["", "", "components G of a trajectory", "rank R"]
     assert [panel.get_ylabel() for panel in panels[::2]] == ["bits/dim", "clustering accuracy (%)"]

@@ -131,7 +131,7 @@ def fig_sweeps(results: Results) -> Figure:
         found = {
             int(str(settings_of(results[name])[setting])): results[name]
             for name in results.runs
-            if name.startswith("sweeps/") and name.rpartition("_")[0].endswith(setting)
+            if name == "sweeps/base" or name.startswith(f"sweeps/{setting}_")
         }
         for panel, (metric, unit), colour in zip(column, _SWEPT.items(), SERIES, strict=False):
             if not found:
