@@ -436,10 +436,39 @@ def test_snapshot_names_a_file_that_differs_from_its_record(copy: Path, name: st
     assert tree(copy) == before
 
 
-def test_snapshot_names_a_file_that_is_not_there(copy: Path) -> None:
-    (copy / RESULTS / "arrays/toy/one/other.safetensors").unlink()
+@pytest.mark.parametrize("untracked", ["never", "other files", "damaged"])
+def test_snapshot_names_a_file_that_is_not_there(copy: Path, untracked: str) -> None:
+    arrays = copy / RESULTS / "arrays/toy/one/other.safetensors"
+    if untracked == "never":
+        (copy / RESULTS / "weights.dvc").unlink()
+    elif untracked == "damaged":
+        flip(copy / RESULTS / "archives/toy.one.other.tar", 600)
+    else:
+        arrays.write_bytes(b"other")
+        with contextlib.chdir(copy):
+            recorder = RunFiles(RESULTS, "toy/one/other").evaluation
+            content = json.loads(recorder.read_text())
+            content["outputs"][str(arrays.relative_to(copy))] = hashlib.sha256(b"other").hexdigest()
+            recorder.write_text(json.dumps(content))
+    arrays.unlink()
+    before = tree(copy / RESULTS)
     with pytest.raises(FileNotFoundError, match=r"arrays/toy/one/other\.safetensors"):
         snapshot(copy, "laptop")
+    assert tree(copy / RESULTS) == before
+
+
+@pytest.mark.parametrize("archives_too", [True, False])
+def test_runs_whose_files_are_elsewhere_stay_tracked(clone: Path, made: Path, archives_too: bool) -> None:
+    """A clone has one run trained anew, and of the others nothing or the archives alone."""
+    if archives_too:
+        shutil.copytree(made / RESULTS / "archives", clone / RESULTS / "archives")
+    with contextlib.chdir(clone):
+        train("toy/one/main")
+    text = (clone / RESULTS / "weights.dvc").read_text()
+    assert snapshot(clone, "laptop") == ([] if archives_too else [clone / RESULTS / "archives" / MAIN])
+    assert (clone / RESULTS / "weights.dvc").read_text() == text
+    cached = {path.parent.name + path.name for path in (clone / ".dvc" / "cache").rglob("*") if path.is_file()}
+    assert cached == (set(tracked(made).values()) if archives_too else {tracked(made)[MAIN]})
 
 
 def test_snapshot_names_a_record_without_the_file(copy: Path) -> None:

@@ -4,10 +4,11 @@ import hashlib
 import json
 import statistics
 import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from neumix.audit.archives import pack, unpack
 from neumix.files import write_text
@@ -33,6 +34,8 @@ def snapshot(root: Path, scale: str) -> list[Path]:
     """Pack weights and arrays of every run into an archive each, track the archives with DVC, and note every mean.
 
     Writes archives/, weights.dvc, metrics.json and dvc.yaml below results/<scale>; what is right already is left alone.
+    Whoever has run one paper need not fetch the others' weights: a run whose files are not here stays tracked as it
+    is, as long as the archive was made of the files that its records name.
 
     Arguments:
         root: folder of the repository.
@@ -42,19 +45,29 @@ def snapshot(root: Path, scale: str) -> list[Path]:
         The archives that were written.
 
     Raises:
-        FileNotFoundError: there are no runs, or a run's file is not there.
+        FileNotFoundError: there are no runs, or a run's file is not there and no tracked archive holds it.
         ValueError: git ignores the scale's results, a file differs from its record, or DVC refuses.
     """
     runs = _runs(root, scale)
     _check_kept(root, runs[0].root / "weights.dvc")
-    archives = {_archive(run): _recorded(root, run) for run in runs}
-    written = [archive for archive, members in archives.items() if pack(archive, runs[0].root, members)]
-    for path in (runs[0].root / "archives").glob("*.tar"):
-        if path not in archives:  # of a run that is gone, or what a kill left behind
+    folder = runs[0].root
+    tracked = _tracked(folder / "weights.dvc")
+    written, entries = [], {}
+    for run in runs:
+        archive, members = _archive(run), _recorded(root, run)
+        entry = tracked.get(archive.name)
+        if entry is None or not _stays(archive, entry, members):
+            if pack(archive, folder, members):
+                written.append(archive)
+            entry = _entry(archive, members)
+        entries[archive.name] = entry
+    for path in (folder / "archives").glob("*.tar"):
+        if path.name not in entries:  # of a run that is gone, or what a kill left behind
             path.unlink()
-    _write_changed(runs[0].root / "weights.dvc", _TRACKED + "".join(map(_entry, sorted(archives))))
+    text = yaml.safe_dump([entries[name] for name in sorted(entries)], sort_keys=False)
+    _write_changed(folder / "weights.dvc", _TRACKED + text)
     _note_means(runs)
-    _commit(root, runs[0].root / "weights.dvc")
+    _commit(root, folder / "weights.dvc")
     return written
 
 
@@ -127,11 +140,30 @@ def _recorded(root: Path, run: RunFiles) -> dict[str, str]:
     return members
 
 
-def _entry(archive: Path) -> str:
+def _tracked(path: Path) -> dict[str, dict[str, Any]]:
+    """Return what DVC tracks, by name of the archive."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+    return {Path(entry["path"]).name: entry for entry in (content or {}).get("outs", [])}
+
+
+def _stays(archive: Path, entry: Mapping[str, Any], members: Mapping[str, str]) -> bool:
+    """Return whether a run's files are not here and the tracked archive was made of them; it may be here itself."""
+    if all((archive.parents[1] / name).exists() for name in members) or entry.get("meta") != _meta(members):
+        return False
+    return not archive.exists() or entry == _entry(archive, members)
+
+
+def _entry(archive: Path, members: Mapping[str, str]) -> dict[str, Any]:
     with archive.open("rb") as stream:
         md5 = hashlib.file_digest(stream, "md5").hexdigest()
     size, path = archive.stat().st_size, f"{archive.parent.name}/{archive.name}"
-    return f"- md5: {md5}\n  size: {size}\n  hash: md5\n  path: {path}\n"
+    return {"md5": md5, "size": size, "hash": "md5", "path": path, "meta": _meta(members)}
+
+
+def _meta(members: Mapping[str, str]) -> dict[str, str]:
+    """Return the hash of what a run's records say of its files: DVC's own is of the archive, which need not be here."""
+    text = json.dumps(members, sort_keys=True)
+    return {"members": f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"}
 
 
 def note_means(root: Path, scale: str) -> None:
@@ -170,8 +202,13 @@ def _write_changed(path: Path, text: str) -> None:
 
 
 def _commit(root: Path, tracked: Path) -> None:
-    """Have DVC take the tracked files into its cache, from where `dvc push` sends them."""
-    command = [sys.executable, "-m", "dvc", "commit", "--force", str(tracked.relative_to(root))]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ValueError(f"{tracked}: DVC did not take it: {done.stderr.strip()}")
+    """Have DVC take the tracked files that are here into its cache, from where `dvc push` sends them."""
+    # The command has no word for files that are not here; and importing DVC takes a second.
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repository:
+            repository.commit(str(tracked), force=True, allow_missing=True)
+    except DvcException as error:
+        raise ValueError(f"{tracked}: DVC did not take it: {error}") from error
