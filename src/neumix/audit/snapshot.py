@@ -162,8 +162,7 @@ def _entry(archive: Path, members: Mapping[str, str]) -> dict[str, Any]:
 
 def _meta(members: Mapping[str, str]) -> dict[str, str]:
     """Return the hash of what a run's records say of its files: DVC's own is of the archive, which need not be here."""
-    text = json.dumps(members, sort_keys=True)
-    return {"members": f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"}
+    return {"members": hashlib.sha256(json.dumps(members, sort_keys=True).encode()).hexdigest()}
 
 
 def note_means(root: Path, scale: str) -> None:
