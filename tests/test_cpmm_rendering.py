@@ -441,7 +441,7 @@ def test_filled_images_lie_below_their_originals(root: Path, roots: Mapping[str,
     assert smoke[2].get_title().startswith("fashion_cpmm: image patches")
 
 
-def test_sweeps_are_drawn_over_what_changes(root: Path) -> None:
+def test_sweeps_are_drawn_over_what_changes(root: Path, roots: Mapping[str, Path]) -> None:
     panels = figure(root, "fig_sweeps").axes
     results = PAPER.results(root, "fig_sweeps")
     swept = (("components", 25, [1, 5, 10, 25]), ("rank", 6, [1, 3, 6, 12]))
@@ -454,3 +454,5 @@ def test_sweeps_are_drawn_over_what_changes(root: Path) -> None:
             np.testing.assert_allclose(np.asarray(line.get_ydata(), float), expected)
     assert [panel.get_xlabel() for panel in panels] == ["", "", "components G of a trajectory", "rank R"]
     assert [panel.get_ylabel() for panel in panels[::2]] == ["bits/dim", "clustering accuracy (%)"]
+    smoke = SMOKE.figure(roots["smoke"], "fig_sweeps").axes
+    assert [list(panel.lines[0].get_xdata()) for panel in smoke[:2]] == [[1, 5], [1, 3]]
