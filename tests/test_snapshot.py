@@ -446,10 +446,10 @@ def test_snapshot_names_a_file_that_is_not_there(copy: Path, untracked: str) -> 
     else:
         arrays.write_bytes(b"other")
         with contextlib.chdir(copy):
-            recorder = RunFiles(RESULTS, "toy/one/other").evaluation
-            content = json.loads(recorder.read_text())
+            evaluation = RunFiles(RESULTS, "toy/one/other").evaluation
+            content = json.loads(evaluation.read_text())
             content["outputs"][str(arrays.relative_to(copy))] = hashlib.sha256(b"other").hexdigest()
-            recorder.write_text(json.dumps(content))
+            evaluation.write_text(json.dumps(content))
     arrays.unlink()
     before = tree(copy / RESULTS)
     with pytest.raises(FileNotFoundError, match=r"arrays/toy/one/other\.safetensors"):
