@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable
 
-import yaml
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from neumix.audit.badges_project import Outcome, Project, few
+from neumix.audit.tracked import outputs
 from neumix.settings import CatalogueError, read_yaml
 
 __all__ = ["REPOSITORY_CHECKS"]
@@ -121,8 +121,7 @@ def data_public(project: Project) -> Outcome:
 def data_tracked(project: Project) -> Outcome:
     """Check that DVC tracks the raw files of every dataset that a run has read."""
     text = project.text("data.dvc")
-    outputs = (yaml.safe_load(text) or {}).get("outs", []) if text else []
-    tracked = {str(output["path"]).split("/")[1] for output in outputs if str(output["path"]).count("/") == 2}
+    tracked = {str(output["path"]).split("/")[1] for output in outputs(text) if str(output["path"]).count("/") == 2}
     read = {file.split("/")[1] for job in project.chain.jobs.values() for file in job.inputs("data")}
     absent = sorted(read - tracked)
     if not text:

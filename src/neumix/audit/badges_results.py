@@ -1,17 +1,16 @@
 """Checks of a scale's results: records, seeds, spread, commands, time, disk, verdicts."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from neumix import dag
 from neumix.audit.badges_claims import claims
 from neumix.audit.badges_project import Outcome, Project, few
 from neumix.audit.plan_jobs import ask
+from neumix.audit.tracked import md5, outputs
 from neumix.comparison import JUDGED, missing_deviations
 from neumix.report.formatting import duration
 
@@ -176,7 +175,7 @@ def weights_kept(project: Project) -> Outcome:
     text = project.text(path.as_posix())
     if not text:
         return Outcome(False, f"there is no {path}; `make snapshot SCALE={project.scale}` writes it")
-    kept = {Path(output["path"]).stem: output for output in (yaml.safe_load(text) or {}).get("outs", [])}
+    kept = {Path(output["path"]).stem: output for output in outputs(text)}
     runs = [job.id.replace("/", ".") for job in project.chain.jobs.values() if job.kind == "train"]
     absent = [run for run in runs if run not in kept]
     if absent or not runs:
@@ -189,10 +188,7 @@ def weights_kept(project: Project) -> Outcome:
 
 def _is_tracked(archive: Path, output: dict[str, object]) -> bool:
     """Return whether an archive is the tracked one; one that is not here is with the remote."""
-    if not archive.exists():
-        return True
-    with archive.open("rb") as stream:
-        return hashlib.file_digest(stream, "md5").hexdigest() == output["md5"]
+    return not archive.exists() or md5(archive) == output["md5"]
 
 
 def all_measured(project: Project) -> Outcome:

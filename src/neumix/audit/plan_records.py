@@ -7,10 +7,9 @@ import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import yaml
-
 from neumix.audit.chain import Chain, JobRecord
 from neumix.audit.plan_tasks import Sizes, Task, task_of
+from neumix.audit.tracked import outputs
 from neumix.catalogue import Catalogue
 from neumix.results import RunFiles, read_metrics
 
@@ -130,8 +129,8 @@ def _bytes(chain: Chain, job: JobRecord, archives: Mapping[str, int]) -> int | N
 def _archives(chain: Chain) -> dict[str, int]:
     """Return the size of each run's archive of weights and arrays, as far as DVC keeps them."""
     path = chain.results / "weights.dvc"
-    outputs = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("outs", []) if path.exists() else []
-    return {Path(output["path"]).stem.replace(".", "/"): int(output["size"]) for output in outputs}
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return {Path(output["path"]).stem.replace(".", "/"): int(output["size"]) for output in outputs(text)}
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

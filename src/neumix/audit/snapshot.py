@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from neumix.audit.archives import pack, unpack
+from neumix.audit.tracked import md5, outputs
 from neumix.files import write_text
 from neumix.records import read_record
 from neumix.results import RunFiles, read_metrics
@@ -142,8 +143,8 @@ def _recorded(root: Path, run: RunFiles) -> dict[str, str]:
 
 def _tracked(path: Path) -> dict[str, dict[str, Any]]:
     """Return what DVC tracks, by name of the archive."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
-    return {Path(entry["path"]).name: entry for entry in (content or {}).get("outs", [])}
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return {Path(entry["path"]).name: entry for entry in outputs(text)}
 
 
 def _stays(archive: Path, entry: Mapping[str, Any], members: Mapping[str, str]) -> bool:
@@ -154,10 +155,8 @@ def _stays(archive: Path, entry: Mapping[str, Any], members: Mapping[str, str]) 
 
 
 def _entry(archive: Path, members: Mapping[str, str]) -> dict[str, Any]:
-    with archive.open("rb") as stream:
-        md5 = hashlib.file_digest(stream, "md5").hexdigest()
     size, path = archive.stat().st_size, f"{archive.parent.name}/{archive.name}"
-    return {"md5": md5, "size": size, "hash": "md5", "path": path, "meta": _meta(members)}
+    return {"md5": md5(archive), "size": size, "hash": "md5", "path": path, "meta": _meta(members)}
 
 
 def _meta(members: Mapping[str, str]) -> dict[str, str]:
